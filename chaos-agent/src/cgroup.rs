@@ -1,0 +1,1 @@
+//! Finding cgroup v2 and its directories.

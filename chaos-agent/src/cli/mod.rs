@@ -1,0 +1,1 @@
+//! The command line: flags, help, output; human units end here.

@@ -1,0 +1,1 @@
+//! Runs a command in a transient cgroup as the invoking user.

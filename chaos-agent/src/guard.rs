@@ -1,0 +1,1 @@
+//! The guard: a process that outlives us only to delete what we made.

@@ -1,0 +1,18 @@
+//! The agent: selectors become rules, rules become maps, programs are attached and removed.
+//!
+//! `chaos-agent` never decides about a packet; it commands (see ARCHITECTURE.md).
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
+
+pub mod cgroup;
+pub mod cli;
+pub mod datapath;
+pub mod doctor;
+pub mod engine;
+pub mod exec;
+pub mod flows;
+pub mod guard;
+pub mod lines;
+pub mod net;
+pub mod netns;
+pub mod spec;
+pub mod targets;

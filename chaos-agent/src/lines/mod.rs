@@ -1,0 +1,1 @@
+//! Private devices: the normaliser (and later the delay line).

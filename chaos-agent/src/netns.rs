@@ -1,0 +1,1 @@
+//! Network namespaces: open, enter and come back, identify.

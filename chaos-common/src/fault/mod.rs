@@ -1,0 +1,113 @@
+//! The fault kinds. Each is one file and one line of the list below; the list order is the
+//! order in which faults of one rule act, as in `sch_netem.c`.
+
+pub mod loss;
+pub mod partition;
+
+use crate::{
+    env::{Draws, Env},
+    verdict::Verdict,
+};
+
+/// The contract of a fault's parameters, as they lie in a rule.
+///
+/// All zero is off. `decide` draws the same number of times whatever it decides, so that one
+/// fault's settings never shift another's sequence; it never loops over packet length.
+pub trait Fault: Copy + Default {
+    /// Does nothing to any packet.
+    fn is_off(&self) -> bool;
+
+    /// Must see single wire packets: the rule's traffic goes through the normaliser.
+    fn needs_wire(&self) -> bool;
+
+    /// Adds its wish to the verdict.
+    fn decide<E: Env>(&self, draws: &Draws, env: &E, verdict: &mut Verdict);
+}
+
+/// The direction a fault has when the user names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultDirection {
+    /// Leaving the target.
+    Egress,
+    /// Coming to the target.
+    Ingress,
+    /// Either.
+    Both,
+}
+
+/// What the host needs to know about a fault kind; help texts, schema and tables come from it.
+#[cfg(feature = "user")]
+#[derive(Debug)]
+pub struct FaultInfo {
+    /// Which kind.
+    pub kind: FaultKind,
+    /// Its name: the flag `--name`, the JSON key, the metric label.
+    pub name: &'static str,
+    /// What the value is called in help; none = a flag without a value.
+    pub value_name: Option<&'static str>,
+    /// One line of help.
+    pub help: &'static str,
+    /// Used when no direction is given.
+    pub default_direction: DefaultDirection,
+    /// Reads the value (empty for a flag without one) into the faults of a rule; the error says
+    /// what was wrong and what is accepted.
+    pub parse: fn(&str, &mut Faults) -> Result<(), String>,
+    /// The fault in plain words; none = off.
+    pub describe: fn(&Faults) -> Option<String>,
+}
+
+macro_rules! faults {
+    ($( $(#[$doc:meta])* $field:ident : $Kind:ident ),+ $(,)?) => {
+        /// The kinds of fault, in the order in which they act. 0 is reserved for "none".
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FaultKind {
+            $( $(#[$doc])* $Kind, )+
+        }
+
+        impl FaultKind {
+            /// Every kind, in the order in which they act.
+            pub const ALL: &'static [Self] = &[ $( Self::$Kind, )+ ];
+        }
+
+        /// The parameters of every fault of a rule; a zeroed one is off.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Faults {
+            $( $(#[$doc])* pub $field: $field::$Kind, )+
+        }
+
+        impl Faults {
+            /// No fault at all.
+            #[must_use]
+            pub fn is_off(&self) -> bool {
+                true $( && self.$field.is_off() )+
+            }
+
+            /// At least one fault must see single wire packets.
+            #[must_use]
+            pub fn needs_wire(&self) -> bool {
+                false $( || self.$field.needs_wire() )+
+            }
+
+            /// What all faults together want done to one packet.
+            #[inline(always)]
+            pub fn decide<E: Env>(&self, draws: &Draws, env: &E) -> Verdict {
+                let mut verdict = Verdict::PASS;
+                $( self.$field.decide(draws, env, &mut verdict); )+
+                verdict
+            }
+        }
+
+        /// Every kind for the host, in the order in which they act.
+        #[cfg(feature = "user")]
+        pub const FAULTS: &[FaultInfo] = &[ $( $field::INFO, )+ ];
+    };
+}
+
+faults! {
+    /// Packets vanish at random, or every n-th does.
+    loss: Loss,
+    /// Every packet vanishes.
+    partition: Partition,
+}

@@ -1,0 +1,65 @@
+//! `partition`: a black hole; every packet vanishes and nobody is told.
+
+use super::Fault;
+#[cfg(feature = "user")]
+use super::{DefaultDirection, FaultInfo, Faults};
+use crate::{
+    env::{Draws, Env},
+    fault::FaultKind,
+    verdict::Verdict,
+};
+
+/// Parameters of a partition.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// 1 = the fault is set.
+    pub enabled: u32,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
+}
+
+impl Fault for Partition {
+    #[inline(always)]
+    fn is_off(&self) -> bool {
+        self.enabled == 0
+    }
+
+    #[inline(always)]
+    fn needs_wire(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn decide<E: Env>(&self, _draws: &Draws, _env: &E, verdict: &mut Verdict) {
+        if !self.is_off() {
+            verdict.drop_by = Some(FaultKind::Partition);
+        }
+    }
+}
+
+/// What the host says about this kind.
+#[cfg(feature = "user")]
+pub(super) const INFO: FaultInfo = FaultInfo {
+    kind: FaultKind::Partition,
+    name: "partition",
+    value_name: None,
+    help: "Every packet vanishes, silently, in both directions unless one is named",
+    default_direction: DefaultDirection::Both,
+    parse,
+    describe,
+};
+
+#[cfg(feature = "user")]
+fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
+    if !value.is_empty() {
+        return Err(format!("`{value}`: partition takes no value"));
+    }
+    faults.partition.enabled = 1;
+    Ok(())
+}
+
+#[cfg(feature = "user")]
+fn describe(faults: &Faults) -> Option<String> {
+    (!faults.partition.is_off()).then(|| "partition".to_owned())
+}
