@@ -32,6 +32,9 @@ pub trait Env {
     /// 32 uniformly distributed bits.
     fn random_u32(&self) -> u32;
 
+    /// What `word` holds.
+    fn read(&self, word: &Word) -> u64;
+
     /// Adds `n` to `word` in one atomic step and returns what it held before.
     fn fetch_add(&self, word: &Word, n: u64) -> u64;
 }

@@ -13,8 +13,15 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 #![deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod abi;
 pub mod env;
 pub mod fault;
+pub mod job;
+pub mod judge;
+pub mod lookup;
+pub mod packet;
+pub mod protect;
 #[cfg(feature = "user")]
 pub mod units;
 pub mod verdict;
+pub mod world;

@@ -1,8 +1,8 @@
 //! `loss`: wire packets vanish, at random or every n-th.
 
-use super::{Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults};
+use super::{Fault, FaultKind};
 use crate::{
     env::{DrawKind, Draws, Env, Prob},
     verdict::Verdict,
@@ -45,7 +45,7 @@ impl Fault for Loss {
             every => draws.ordinal.wrapping_add(1).checked_rem(u64::from(every)) == Some(0),
         };
         if nth || self.probability.hits(draw) {
-            verdict.drop_by = Some(FaultKind::Loss);
+            verdict.drop(FaultKind::Loss);
         }
     }
 }

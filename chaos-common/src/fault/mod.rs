@@ -58,7 +58,7 @@ pub struct FaultInfo {
 
 macro_rules! faults {
     ($( $(#[$doc:meta])* $field:ident : $Kind:ident ),+ $(,)?) => {
-        /// The kinds of fault, in the order in which they act. 0 is reserved for "none".
+        /// The kinds of fault, in the order in which they act.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum FaultKind {
@@ -68,6 +68,12 @@ macro_rules! faults {
         impl FaultKind {
             /// Every kind, in the order in which they act.
             pub const ALL: &'static [Self] = &[ $( Self::$Kind, )+ ];
+
+            /// Its number in a verdict, from 1.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                (self as u32).wrapping_add(1)
+            }
         }
 
         /// The parameters of every fault of a rule; a zeroed one is off.

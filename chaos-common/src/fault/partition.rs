@@ -33,7 +33,7 @@ impl Fault for Partition {
     #[inline(always)]
     fn decide<E: Env>(&self, _draws: &Draws, _env: &E, verdict: &mut Verdict) {
         if !self.is_off() {
-            verdict.drop_by = Some(FaultKind::Partition);
+            verdict.drop(FaultKind::Partition);
         }
     }
 }

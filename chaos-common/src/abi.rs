@@ -1,0 +1,368 @@
+//! The bytes that both sides see: map names, capacities, and every map value.
+//!
+//! Integers and byte arrays only, no implicit padding, zero = off. `tests/layout.rs` pins sizes
+//! and offsets; a change there needs a new [`ABI_VERSION`].
+
+use crate::{
+    env::{Prob, Word},
+    fault::Faults,
+    packet::Addr,
+};
+
+/// Compiled into the object and compared when it is loaded.
+pub const ABI_VERSION: u32 = 1;
+
+/// Rules (and clauses) that the layout can address.
+pub const RULES_MAX: usize = 4096;
+/// 64-bit words of a [`Set`].
+pub const SET_WORDS: usize = RULES_MAX / 64;
+/// Rules that may match one packet; the compiler refuses a set that can exceed it.
+pub const MATCHES_MAX: usize = 16;
+/// Clauses (of whatever rule) that may match one packet; the compiler refuses more.
+pub const CLAUSES_PER_PACKET: usize = 32;
+/// Copies of the lookup tables: one is read while the other is written.
+pub const BANKS: u32 = 2;
+/// Ports, as the index of a table.
+pub const PORTS: u32 = 65_536;
+/// An interface index that no interface has: redirecting there drops without telling the sender
+/// (`NET_XMIT_DROP` from `TC_ACT_SHOT` at egress would; `net/core/filter.c`, Linux 6.1 to 6.18).
+pub const BLACKHOLE_IFINDEX: u32 = 0x7fff_fff0;
+
+/// Which way a packet crosses its device, from the namespace's point of view.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Leaving; local = source.
+    Egress = 0,
+    /// Coming; local = destination.
+    Ingress = 1,
+}
+
+/// A set of clauses. `summary` has a bit per non-zero word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Bit w is set when `words[w]` is not zero.
+    pub summary: u64,
+    /// Bit b of word w stands for clause 64 w + b.
+    pub words: [u64; SET_WORDS],
+}
+
+/// One alternative of a rule's match, or one exclusion. The low bits of the index order them:
+/// all clauses of a rule stand together, exclusions first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clause {
+    /// The rule's slot.
+    pub slot: u32,
+    /// 1 = a packet that fulfils it is *not* for this rule.
+    pub excludes: u32,
+}
+
+/// Dimension flags of [`Header::dims`]: only these are looked up.
+pub mod dims {
+    /// Some clause names local addresses.
+    pub const LOCAL_ADDR: u32 = 1;
+    /// Some clause names peer addresses.
+    pub const PEER_ADDR: u32 = 2;
+    /// Some clause names local ports.
+    pub const LOCAL_PORT: u32 = 4;
+    /// Some clause names peer ports.
+    pub const PEER_PORT: u32 = 8;
+    /// Some clause names the owner of the local end.
+    pub const CGROUP: u32 = 16;
+    /// Some clause names the owner of the peer's end.
+    pub const PEER_CGROUP: u32 = 32;
+    /// Egress must keep the owner table current (ingress rules by cgroup, or peer owners).
+    pub const LEARN_OWNERS: u32 = 64;
+    /// Flows must be tracked (new or established connections).
+    pub const FLOWS: u32 = 128;
+}
+
+/// One bank's fixed part: set numbers (indices of the set table) for what has no table of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// See [`dims`].
+    pub dims: u32,
+    /// Every clause.
+    pub all_set: u32,
+    /// By [`crate::packet::Class`].
+    pub class_sets: [u32; 8],
+    /// Clauses without an address condition; by [`Side`].
+    pub any_addr_sets: [u32; 2],
+    /// Clauses without a port condition, for packets without ports; by [`Side`].
+    pub no_port_sets: [u32; 2],
+    /// Clauses without a condition on the owner.
+    pub any_cgroup_set: u32,
+    /// Clauses without a condition on the peer's owner.
+    pub any_peer_cgroup_set: u32,
+    /// Clauses of rules for both directions (see `lookup`, loopback).
+    pub both_set: u32,
+    /// Keeps the next field aligned.
+    pub reserved: u32,
+    /// Bit n: a target cgroup lies n levels below the root.
+    pub cgroup_levels: u64,
+}
+
+/// One end of a packet as the rule sees it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The target's end.
+    Local = 0,
+    /// The other end.
+    Peer = 1,
+}
+
+/// A device of a namespace, in one bank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    /// `SO_NETNS_COOKIE` of the namespace; unique for the life of the machine.
+    pub netns: u64,
+    /// Unique only within the namespace.
+    pub ifindex: u32,
+    /// 0 or 1.
+    pub bank: u32,
+}
+
+/// Flags of [`Device::flags`].
+pub mod device_flags {
+    /// The loopback device: what leaves it comes to it.
+    pub const LOOPBACK: u32 = 1;
+    /// Frames have no MAC header (`ARPHRD_NONE`: tun, wireguard).
+    pub const L3: u32 = 2;
+    /// Protected traffic of the operator is looked up (host and the agent's own namespace).
+    pub const PROTECT: u32 = 4;
+}
+
+/// What the program must know about a device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Clauses that apply, by [`Direction`].
+    pub sets: [u32; 2],
+    /// The same for frames with a VLAN tag, which the VLAN's own device judges.
+    pub tagged_sets: [u32; 2],
+    /// See [`device_flags`].
+    pub flags: u32,
+    /// Near end of the namespace's normaliser; 0 = none.
+    pub normaliser: u32,
+}
+
+/// Flags of [`Rule::flags`].
+pub mod rule_flags {
+    /// Count what would be hit, touch nothing.
+    pub const SHADOW: u32 = 1;
+    /// Only packets that carry payload.
+    pub const DATA_ONLY: u32 = 2;
+    /// Only flows whose first packet was seen since arming.
+    pub const NEW: u32 = 4;
+    /// Only the other flows.
+    pub const ESTABLISHED: u32 = 8;
+    /// Also packets that only pass through the namespace.
+    pub const FORWARDED: u32 = 16;
+    /// Only the share of flows in [`super::Rule::share`].
+    pub const SHARE: u32 = 32;
+    /// Faults or limits must see single wire packets.
+    pub const WIRE: u32 = 64;
+    /// Draws or faults need the packet's ordinal.
+    pub const ORDINAL: u32 = 128;
+}
+
+/// A rule as the program reads it; never changed in place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Stable id; 0 = no rule.
+    pub id: u64,
+    /// Seed of draws and of the share of flows; 0 = random draws.
+    pub seed: u64,
+    /// When it was armed, boot clock: flows first seen later are new.
+    pub armed_ns: u64,
+    /// Acts from here on, boot clock.
+    pub starts_ns: u64,
+    /// Acts until here, boot clock.
+    pub expires_ns: u64,
+    /// Flapping: acts this long at the start of each period.
+    pub flap_on_ns: u64,
+    /// Flapping: length of a period; 0 = always on.
+    pub flap_period_ns: u64,
+    /// Hits at most this many packets; 0 = no limit.
+    pub max_packets: u64,
+    /// Hits at most this many bytes; 0 = no limit.
+    pub max_bytes: u64,
+    /// See [`rule_flags`].
+    pub flags: u32,
+    /// Share of flows.
+    pub share: Prob,
+    /// TCP flags of which one must be set; 0 = no condition.
+    pub tcp_flags: u32,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
+    /// What happens.
+    pub faults: Faults,
+}
+
+/// What a rule remembers; lives by slot and survives every swap that keeps the rule.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct RuleState {
+    /// Boot clock; written by the agent once a second. Passed = the rule is inert.
+    pub lease_until_ns: u64,
+    /// Packets hit, for `max_packets`.
+    pub packets: Word,
+    /// Bytes hit, for `max_bytes`.
+    pub bytes: Word,
+    /// Packets judged, by [`Direction`].
+    pub ordinals: [Word; 2],
+}
+
+/// Why a packet was counted.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// The rule matched, whatever happened then.
+    Matched = 0,
+    /// Dropped.
+    Dropped = 1,
+    /// Would have been hit, were the rule not in shadow.
+    Shadowed = 2,
+    /// Passed because the lease had lapsed.
+    Lease = 3,
+    /// Passed because the rule had expired.
+    Expired = 4,
+    /// Passed because `max_packets` or `max_bytes` was used up.
+    Limited = 5,
+}
+
+/// Number of [`Count`]s.
+pub const COUNTS: usize = 6;
+
+/// Packets and bytes, one pair.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Wire packets.
+    pub packets: u64,
+    /// Bytes of the frames as on the wire, from the MAC header on.
+    pub bytes: u64,
+}
+
+/// One rule's counters in one direction (per CPU in the kernel), by [`Count`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// By [`Count`].
+    pub tallies: [Tally; COUNTS],
+}
+
+/// A conversation, or with zeroed fields a whole port, a peer, ... Key of the owner table, the
+/// flow table and the protected table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// `SO_NETNS_COOKIE`.
+    pub netns: u64,
+    /// Local address.
+    pub local: Addr,
+    /// Peer address.
+    pub peer: Addr,
+    /// Local port, host order.
+    pub local_port: u16,
+    /// Peer port, host order.
+    pub peer_port: u16,
+    /// IP protocol number.
+    pub proto: u32,
+}
+
+/// When a flow was first seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Boot clock; 0 = it was there before.
+    pub first_seen_ns: u64,
+    /// Boot clock of the last packet.
+    pub last_seen_ns: u64,
+}
+
+/// A target cgroup in one bank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CgroupKey {
+    /// Inode of the directory.
+    pub id: u64,
+    /// 0 or 1.
+    pub bank: u32,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
+}
+
+/// What a target cgroup selects.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupSets {
+    /// Clauses for packets it owns.
+    pub own: u32,
+    /// Clauses for packets whose peer it owns.
+    pub peer: u32,
+}
+
+/// What the normaliser's frames need to come back: kept out of the frame, found by a number in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intern {
+    /// The original MAC addresses.
+    pub macs: [u32; 3],
+    /// The device the packet was on.
+    pub ifindex: u32,
+    /// `skb->mark`, which does not survive the way through another namespace.
+    pub mark: u32,
+    /// See [`intern_flags`].
+    pub flags: u32,
+    /// `SO_NETNS_COOKIE`.
+    pub netns: u64,
+}
+
+/// Flags of [`Intern::flags`].
+pub mod intern_flags {
+    /// The packet was coming, not leaving.
+    pub const INGRESS: u32 = 1;
+    /// The packet only passes through the namespace.
+    pub const FORWARDED: u32 = 2;
+    /// The device has no MAC header; one was added.
+    pub const L3: u32 = 4;
+}
+
+/// Words of the control table.
+pub mod control {
+    /// Generation: 0 = nothing is armed; the lowest bit names the bank.
+    pub const GENERATION: u32 = 0;
+    /// Not 0 = stopped from outside; the agent must not arm again.
+    pub const STOPPED: u32 = 1;
+    /// Packets that could not be sent through the normaliser and passed untouched.
+    pub const INTERN_FAILED: u32 = 2;
+    /// Number of words.
+    pub const WORDS: u32 = 8;
+}
+
+/// Names of the maps, at most 15 characters (`BPF_OBJ_NAME_LEN`).
+pub mod maps {
+    /// [`super::control`] words.
+    pub const CONTROL: &str = "CHAOS_CONTROL";
+}
+
+/// What a test run of the classifier sees instead of clock, randomness and socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TestInput {
+    /// Boot clock.
+    pub now_ns: u64,
+    /// The random word of every draw.
+    pub random: u32,
+    /// See [`Direction`].
+    pub direction: u32,
+    /// Ancestor cgroups of the socket by level, 0 = none.
+    pub cgroups: [u64; 8],
+}

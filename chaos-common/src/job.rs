@@ -1,0 +1,150 @@
+//! One packet's way through the rules: the facts it starts with and what the steps add.
+//!
+//! It lies in a map in the kernel, because the stack has 512 bytes, and because the verifier
+//! forgets what is in a map: each step is proved alone, whatever the steps before it did.
+
+use crate::{
+    abi::{Device, Direction, MATCHES_MAX, device_flags},
+    lookup::Candidates,
+    packet::Packet,
+};
+
+/// How a packet looks when it crosses in a direction; on loopback that is also asked for the
+/// direction it crossed in before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// See [`Direction`].
+    pub direction: u32,
+    /// Set for who owns the local end.
+    pub own: u32,
+    /// Set for who owns the peer's end.
+    pub peer: u32,
+}
+
+impl View {
+    /// Which end is local.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        direction(self.direction)
+    }
+}
+
+/// The rules that match, by slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matches {
+    /// The first `count` are valid.
+    pub slots: [u32; MATCHES_MAX],
+    /// How many.
+    pub count: u32,
+}
+
+/// Where the walk over the candidates is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// Words still to look at.
+    pub words: u64,
+    /// Clauses of the current word still to look at.
+    pub bits: u64,
+    /// Index of the current word's first clause.
+    pub base: u32,
+    /// The rule last decided about: its clauses stand together, exclusions first, and the first
+    /// that holds decides.
+    pub decided: u32,
+}
+
+/// How a packet counts and whether it can still be cut.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Wire packets in it; 1 unless GSO.
+    pub segments: u64,
+    /// Bytes of its wire packets.
+    pub bytes: u64,
+}
+
+impl Size {
+    /// A frame of `len` bytes that the wire sees as `segments` packets: each repeats the headers.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(packet: &Packet, len: u32, segments: u32) -> Self {
+        let segments = u64::from(if segments == 0 { 1 } else { segments });
+        let repeated = segments.wrapping_sub(1).wrapping_mul(u64::from(packet.header_len));
+        Self { segments, bytes: u64::from(len).wrapping_add(repeated) }
+    }
+}
+
+/// Flags of [`Job::flags`].
+pub mod job_flags {
+    /// Judge it as it is: it comes from the normaliser, or there is nothing to cut.
+    pub const FINAL: u32 = 1;
+    /// It only passes through the namespace.
+    pub const FORWARDED: u32 = 2;
+}
+
+/// Everything known about one packet at one place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Facts from its bytes.
+    pub packet: Packet,
+    /// Where it is.
+    pub device: Device,
+    /// How it counts.
+    pub size: Size,
+    /// `SO_NETNS_COOKIE` of the namespace.
+    pub netns: u64,
+    /// Boot clock.
+    pub now_ns: u64,
+    /// The bank that this packet reads from beginning to end.
+    pub bank: u32,
+    /// See [`Direction`].
+    pub direction: u32,
+    /// See [`job_flags`].
+    pub flags: u32,
+    /// How it looks here.
+    pub view: View,
+    /// How it looked when it left, if it comes back by loopback.
+    pub before: View,
+    /// What it may match here.
+    pub candidates: Candidates,
+    /// What it may have matched when it left.
+    pub candidates_before: Candidates,
+    /// The walk over the candidates.
+    pub walk: Walk,
+    /// The rules that match.
+    pub matches: Matches,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
+}
+
+impl Job {
+    /// Which way it crosses the device.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        direction(self.direction)
+    }
+
+    /// See [`job_flags`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The packet leaves and comes by the same device, and now it comes: what a rule for both
+    /// directions judged when it left is not judged again.
+    #[inline(always)]
+    #[must_use]
+    pub const fn comes_back(&self) -> bool {
+        self.device.flags & device_flags::LOOPBACK != 0 && self.direction == Direction::Ingress as u32
+    }
+}
+
+const fn direction(number: u32) -> Direction {
+    if number == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress }
+}

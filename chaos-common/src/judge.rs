@@ -1,0 +1,324 @@
+//! One packet's way through the rules: which match, are they alive, what do they want.
+
+use crate::{
+    abi::{CLAUSES_PER_PACKET, Count, Direction, MATCHES_MAX, Rule, RuleState, SET_WORDS, rule_flags},
+    env::Draws,
+    job::{Job, Walk, job_flags},
+    lookup::{candidates, find_owners, flow_hash, flow_key, has_flow, summary, symmetric, word, word_of},
+    packet::{Class, Packet, tcp},
+    verdict::Verdict,
+    world::World,
+};
+
+/// What shall be done with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// As the verdict says.
+    Apply(Verdict),
+    /// A rule must see single wire packets: send it through the normaliser, judge it there.
+    Normalise,
+}
+
+/// The steps of [`judge`]. On the host each is a call; in the kernel each is a function that the
+/// verifier proves alone.
+pub trait Steps {
+    /// [`prepare`]
+    fn prepare(&mut self) -> bool;
+    /// [`gather`]
+    fn gather(&mut self) -> bool;
+    /// [`advance`]
+    fn advance(&mut self) -> bool;
+    /// How many rules match.
+    fn matches(&self) -> u32;
+    /// [`crate::protect::is_protected`]
+    fn is_protected(&self) -> bool;
+    /// [`wants_wire`]
+    fn wants_wire(&self) -> bool;
+    /// [`judge_rule`]
+    fn judge_match(&self, index: u32) -> Verdict;
+}
+
+/// Steps of the walk over the candidates: every word once, and every clause.
+const STEPS: usize = SET_WORDS + CLAUSES_PER_PACKET;
+
+/// Everything about one packet: lookup, protection, life, verdict, counters.
+#[inline(always)]
+pub fn judge<S: Steps>(steps: &mut S) -> Action {
+    let pass = Action::Apply(Verdict::PASS);
+    if !steps.prepare() || !steps.gather() {
+        return pass;
+    }
+    for _ in 0..STEPS {
+        if !steps.advance() {
+            break;
+        }
+    }
+    let count = steps.matches();
+    if count == 0 || steps.is_protected() {
+        return pass;
+    }
+    if steps.wants_wire() {
+        return Action::Normalise;
+    }
+    let mut verdict = Verdict::PASS;
+    for index in 0..MATCHES_MAX as u32 {
+        if index >= count {
+            break;
+        }
+        verdict.merge(steps.judge_match(index));
+    }
+    Action::Apply(verdict)
+}
+
+/// Notes the time and who owns both ends. False = nothing is armed.
+#[inline(always)]
+pub fn prepare<W: World>(world: &W, job: &mut Job) -> bool {
+    let Some(header) = world.header() else { return false };
+    job.now_ns = world.now_ns();
+    job.matches.count = 0;
+    let mut view = job.view;
+    view.direction = job.direction;
+    find_owners(world, header, job, &mut view);
+    job.view = view;
+    if job.comes_back() {
+        let mut before = job.before;
+        before.direction = Direction::Egress as u32;
+        find_owners(world, header, job, &mut before);
+        job.before = before;
+    }
+    true
+}
+
+/// Looks every dimension up and begins the walk. False = no rule can match.
+#[inline(always)]
+pub fn gather<W: World>(world: &W, job: &mut Job) -> bool {
+    let Some(header) = world.header() else { return false };
+    let Some(now) = candidates(world, header, job, &job.view) else { return false };
+    job.candidates = now;
+    if job.comes_back() {
+        job.candidates_before = candidates(world, header, job, &job.before).unwrap_or_default();
+    }
+    job.walk = Walk { words: summary(world, &now), bits: 0, base: 0, decided: u32::MAX };
+    true
+}
+
+/// One step of the walk: the next word of the intersection, or the next clause of the word.
+/// False = done.
+#[inline(always)]
+pub fn advance<W: World>(world: &W, job: &mut Job) -> bool {
+    if job.walk.bits != 0 {
+        clause(world, job);
+        return true;
+    }
+    if job.walk.words == 0 {
+        return false;
+    }
+    let index = unknown(job.walk.words.trailing_zeros());
+    job.walk.words &= job.walk.words.wrapping_sub(1);
+    job.walk.base = index << 6;
+    let mut bits = word(world, &job.candidates, index as usize);
+    if bits != 0 && job.comes_back() {
+        let both = world.header().and_then(|header| world.set(header.both_set));
+        let both = both.map_or(0, |set| word_of(set, index as usize));
+        bits &= !(word(world, &job.candidates_before, index as usize) & both);
+    }
+    job.walk.bits = bits;
+    true
+}
+
+/// The same number, of which the compiler knows nothing: it knows that a bit's index is below 64
+/// and removes the check that the verifier, which does not know, insists on.
+#[inline(always)]
+fn unknown(number: u32) -> u32 {
+    // SAFETY: a reference is always valid to read.
+    unsafe { core::ptr::read_volatile(&raw const number) }
+}
+
+/// Looks at the next clause of the current word.
+#[inline(always)]
+fn clause<W: World>(world: &W, job: &mut Job) {
+    let Job { walk, matches, .. } = job;
+    let bit = walk.bits.trailing_zeros();
+    walk.bits &= walk.bits.wrapping_sub(1);
+    let Some(clause) = world.clause(walk.base | bit) else { return };
+    if clause.slot == walk.decided {
+        return;
+    }
+    walk.decided = clause.slot;
+    if clause.excludes != 0 {
+        return;
+    }
+    if let Some(place) = matches.slots.get_mut(matches.count as usize) {
+        *place = clause.slot;
+        matches.count = matches.count.wrapping_add(1);
+    }
+}
+
+/// Some rule that is alive must see single wire packets, and this one may have to be cut, or
+/// must not overtake one that is.
+#[inline(always)]
+pub fn wants_wire<W: World>(world: &W, job: &Job) -> bool {
+    if job.has(job_flags::FINAL) || !matches!(job.packet.class, Class::TCP | Class::UDP) {
+        return false;
+    }
+    for index in 0..MATCHES_MAX {
+        if index >= job.matches.count as usize {
+            break;
+        }
+        let Some(slot) = job.matches.slots.get(index) else { break };
+        let (Some(rule), Some(state)) = (world.rule(*slot), world.state(*slot)) else { continue };
+        if rule.flags & (rule_flags::WIRE | rule_flags::SHADOW) == rule_flags::WIRE
+            && concerns(world, rule, job)
+            && life(world, rule, state, job.now_ns) == Life::Active
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// What keeps a rule from acting now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Active,
+    /// Not yet begun, or the off part of a period.
+    Resting,
+    Lapsed,
+    Expired,
+    Limited,
+}
+
+#[inline(always)]
+fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: u64) -> Life {
+    if now_ns >= rule.expires_ns {
+        return Life::Expired;
+    }
+    if now_ns >= state.lease_until_ns {
+        return Life::Lapsed;
+    }
+    if now_ns < rule.starts_ns {
+        return Life::Resting;
+    }
+    let phase = now_ns.wrapping_sub(rule.starts_ns).checked_rem(rule.flap_period_ns);
+    if phase.is_some_and(|phase| phase >= rule.flap_on_ns) {
+        return Life::Resting;
+    }
+    if is_used_up(world, rule, state) {
+        return Life::Limited;
+    }
+    Life::Active
+}
+
+#[inline(always)]
+fn is_used_up<W: World>(world: &W, rule: &Rule, state: &RuleState) -> bool {
+    (rule.max_packets != 0 && world.read(&state.packets) >= rule.max_packets)
+        || (rule.max_bytes != 0 && world.read(&state.bytes) >= rule.max_bytes)
+}
+
+/// Conditions that have no table: few rules reach them.
+#[inline(always)]
+fn concerns<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
+    let packet = &job.packet;
+    if job.has(job_flags::FORWARDED) && rule.flags & rule_flags::FORWARDED == 0 {
+        return false;
+    }
+    if rule.tcp_flags != 0
+        && (packet.class != Class::TCP || u32::from(packet.tcp_flags) & rule.tcp_flags == 0)
+    {
+        return false;
+    }
+    if rule.flags & rule_flags::DATA_ONLY != 0 && !packet.has_data() {
+        return false;
+    }
+    let by_flow = rule_flags::SHARE | rule_flags::NEW | rule_flags::ESTABLISHED;
+    if rule.flags & by_flow == 0 {
+        return true;
+    }
+    has_flow(packet) && concerns_flow(world, rule, job)
+}
+
+#[inline(always)]
+fn concerns_flow<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
+    let key = flow_key(&job.packet, job.netns, job.direction());
+    if rule.flags & rule_flags::SHARE != 0 {
+        let seed = if rule.seed == 0 { rule.id } else { rule.seed };
+        if !rule.share.hits((flow_hash(seed, &key) >> 32) as u32) {
+            return false;
+        }
+    }
+    if rule.flags & (rule_flags::NEW | rule_flags::ESTABLISHED) == 0 {
+        return true;
+    }
+    let first_seen_ns = world.flow(&symmetric(&key)).map_or(0, |flow| flow.first_seen_ns);
+    let is_new = first_seen_ns >= rule.armed_ns && first_seen_ns != 0;
+    if is_new { rule.flags & rule_flags::NEW != 0 } else { rule.flags & rule_flags::ESTABLISHED != 0 }
+}
+
+/// The verdict of the n-th rule that matches, with its counters.
+#[inline(always)]
+pub fn judge_rule<W: World>(world: &W, job: &Job, index: u32) -> Verdict {
+    let Some(&slot) = job.matches.slots.get(index as usize) else { return Verdict::PASS };
+    let (Some(rule), Some(state)) = (world.rule(slot), world.state(slot)) else { return Verdict::PASS };
+    if rule.id == 0 || !concerns(world, rule, job) {
+        return Verdict::PASS;
+    }
+    let count = |what| world.count(slot, job.direction(), what, job.size.segments, job.size.bytes);
+    count(Count::Matched);
+    let ended = match life(world, rule, state, job.now_ns) {
+        Life::Active => None,
+        Life::Resting => return Verdict::PASS,
+        Life::Lapsed => Some(Count::Lease),
+        Life::Expired => Some(Count::Expired),
+        Life::Limited => Some(Count::Limited),
+    };
+    if let Some(reason) = ended {
+        count(reason);
+        return Verdict::PASS;
+    }
+    let wish = rule.faults.decide(&draws(world, rule, state, job.direction()), world);
+    if wish == Verdict::PASS {
+        return Verdict::PASS;
+    }
+    if !take_budget(world, rule, state, job) {
+        count(Count::Limited);
+        return Verdict::PASS;
+    }
+    if rule.flags & rule_flags::SHADOW != 0 {
+        count(Count::Shadowed);
+        return Verdict::PASS;
+    }
+    if wish.drop_by != 0 {
+        count(Count::Dropped);
+    }
+    wish
+}
+
+#[inline(always)]
+fn draws<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> Draws {
+    let [egress, ingress] = &state.ordinals;
+    let ordinal = match (rule.flags & rule_flags::ORDINAL != 0, direction) {
+        (false, _) => 0,
+        (true, Direction::Egress) => world.fetch_add(egress, 1),
+        (true, Direction::Ingress) => world.fetch_add(ingress, 1),
+    };
+    Draws { seed: rule.seed, stream: rule.id << 1 | direction as u64, ordinal }
+}
+
+/// Books a hit against the limits; false = nothing was left.
+#[inline(always)]
+fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
+    if rule.max_packets != 0 && world.fetch_add(&state.packets, job.size.segments) >= rule.max_packets {
+        return false;
+    }
+    if rule.max_bytes != 0 {
+        let before = world.fetch_add(&state.bytes, job.size.bytes);
+        return before.saturating_add(job.size.bytes) <= rule.max_bytes;
+    }
+    true
+}
+
+/// The SYN that opens a TCP connection, and not its answer.
+#[must_use]
+pub const fn opens_connection(packet: &Packet) -> bool {
+    packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+}

@@ -1,0 +1,50 @@
+//! What a decision needs to look up. The kernel answers from maps, the host from the compiled
+//! tables; the code that asks is the same.
+
+use crate::{
+    abi::{CgroupSets, Clause, Count, Direction, Flow, FlowKey, Header, Rule, RuleState, Set, Side},
+    env::Env,
+    packet::Addr,
+};
+
+/// Lookups. Every missing entry is `None` and means: pass.
+pub trait World: Env {
+    /// The fixed part of the bank that is being read.
+    fn header(&self) -> Option<&Header>;
+
+    /// A set of clauses by its number.
+    fn set(&self, number: u32) -> Option<&Set>;
+
+    /// A clause of this bank.
+    fn clause(&self, index: u32) -> Option<Clause>;
+
+    /// The set of clauses whose addresses on `side` hold `addr`; none = no clause names it.
+    fn address_set(&self, side: Side, addr: &Addr) -> Option<u32>;
+
+    /// The set of clauses whose ports on `side` hold `port`.
+    fn port_set(&self, side: Side, port: u16) -> Option<u32>;
+
+    /// What the deepest target cgroup that holds the packet's socket selects; none = none holds it.
+    fn socket_owner(&self, header: &Header) -> Option<CgroupSets>;
+
+    /// What the owner of this conversation's local end selects, from the owner table.
+    fn table_owner(&self, key: &FlowKey) -> Option<CgroupSets>;
+
+    /// A rule of this bank.
+    fn rule(&self, slot: u32) -> Option<&Rule>;
+
+    /// What the rule in this slot remembers.
+    fn state(&self, slot: u32) -> Option<&RuleState>;
+
+    /// Adds to a counter of the rule in this slot.
+    fn count(&self, slot: u32, direction: Direction, what: Count, packets: u64, bytes: u64);
+
+    /// When the flow (by its [`crate::lookup::symmetric`] key) was first seen.
+    fn flow(&self, key: &FlowKey) -> Option<Flow>;
+
+    /// The conversation, or a part of it in the same form, is protected.
+    fn is_protected(&self, key: &FlowKey) -> bool;
+
+    /// The namespace has this address.
+    fn is_own_address(&self, netns: u64, addr: &Addr) -> bool;
+}

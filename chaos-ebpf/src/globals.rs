@@ -1,0 +1,27 @@
+//! Constants that the agent sets when it loads an instance; the verifier sees them as such.
+
+use aya_ebpf::Global;
+
+/// `chaos_common::abi::ABI_VERSION`, for the agent to compare.
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_ABI: Global<u32> = Global::new(chaos_common::abi::ABI_VERSION);
+
+/// `SO_NETNS_COOKIE` of the namespace this instance serves.
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_NETNS: Global<u64> = Global::new(0);
+
+/// This agent's marker in the top four bits of `skb->tc_index`, 1 to 15.
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_TAG: Global<u32> = Global::new(1);
+
+/// Rules that the tables of this agent hold.
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_CAPACITY: Global<u32> = Global::new(256);
+
+/// Target cgroup whose sockets the owner hooks of this instance book.
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_CGROUP: Global<u64> = Global::new(0);
+
+/// 1 = clock, random word and cgroups come from a map (see `source`).
+#[unsafe(no_mangle)]
+pub(crate) static CHAOS_TESTING: Global<u32> = Global::new(0);

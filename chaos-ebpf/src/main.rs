@@ -1,0 +1,91 @@
+//! The kernel side: a thin shell around `chaos-common`. Entry points only.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the only way to an atomic add on bpf: core::intrinsics::atomic_xadd")]
+
+mod classify;
+mod effect;
+mod error;
+mod frame;
+mod globals;
+mod maps;
+mod owner;
+mod source;
+mod steps;
+mod world;
+
+use aya_ebpf::{
+    helpers::bpf_redirect_peer,
+    macros::{cgroup_sock, classifier},
+    programs::{SockContext, TcContext},
+};
+use chaos_common::{abi::Direction, packet::mapped};
+
+/// Packets that leave a device.
+#[classifier]
+pub fn chaos_egress(ctx: TcContext) -> i32 {
+    let _ = globals::CHAOS_ABI.load();
+    classify::device(&ctx, Direction::Egress)
+}
+
+/// Packets that come to a device.
+#[classifier]
+pub fn chaos_ingress(ctx: TcContext) -> i32 {
+    classify::device(&ctx, Direction::Ingress)
+}
+
+/// Wire packets at the normaliser's near end.
+#[classifier]
+pub fn chaos_return(ctx: TcContext) -> i32 {
+    classify::returned(&ctx)
+}
+
+/// Wire packets at the normaliser's far end: back to the near end's namespace.
+#[classifier]
+pub fn chaos_bounce(ctx: TcContext) -> i32 {
+    // SAFETY: plain values; the helper only notes them.
+    unsafe { bpf_redirect_peer(frame::Skb::new(&ctx).ifindex(), 0) as i32 }
+}
+
+/// A socket of a target cgroup has bound to an IPv4 port.
+#[cgroup_sock(post_bind4)]
+pub fn chaos_bind4(ctx: SockContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; the verifier checks the access.
+    let addr = unsafe { (*ctx.sock).src_ip4 };
+    owner::bound(&ctx, mapped(addr));
+    1
+}
+
+/// A socket of a target cgroup has bound to an IPv6 port.
+#[cgroup_sock(post_bind6)]
+pub fn chaos_bind6(ctx: SockContext) -> i32 {
+    let sock = ctx.sock;
+    // SAFETY: the kernel passes a valid context; the verifier checks the access.
+    let a = unsafe { (*sock).src_ip6[0] };
+    // SAFETY: as above.
+    let b = unsafe { (*sock).src_ip6[1] };
+    // SAFETY: as above.
+    let c = unsafe { (*sock).src_ip6[2] };
+    // SAFETY: as above.
+    let d = unsafe { (*sock).src_ip6[3] };
+    owner::bound(&ctx, [a, b, c, d]);
+    1
+}
+
+/// A socket of a target cgroup is closed.
+#[cgroup_sock(sock_release)]
+pub fn chaos_release(ctx: SockContext) -> i32 {
+    owner::released(&ctx);
+    1
+}
+
+/// `loop {}`, not `unreachable`: a panic that survives makes the verifier refuse the program.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,95 @@
+//! Every map, and who writes it. All but the log are shared by the program instances of one agent.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+};
+use chaos_common::{
+    abi::{
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Rule,
+        RuleState, Set,
+    },
+    job::Job,
+};
+
+use crate::owner::Owner;
+
+const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
+
+// The sizes here are for 256 rules; the agent sets others before it loads (`datapath/sizes.rs`).
+
+/// Control words. Written by the agent (generation, stop) and here (failures).
+#[map]
+pub(crate) static CHAOS_CONTROL: Array<u64> = Array::with_max_entries(8, MMAPABLE);
+
+/// One header a bank. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_HEADERS: Array<Header> = Array::with_max_entries(2, MMAPABLE);
+
+/// Sets of clauses, by absolute number. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_SETS: Array<Set> = Array::with_max_entries(8192, MMAPABLE);
+
+/// Clauses: bank * 4096 + index. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(8192, MMAPABLE);
+
+/// Rules: bank * rules + slot. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(512, MMAPABLE);
+
+/// Set numbers by port: (bank * 2 + side) * 65536 + port. Written by the agent likewise.
+#[map]
+pub(crate) static CHAOS_PORTS: Array<u32> = Array::with_max_entries(4 * 65_536, MMAPABLE);
+
+/// Devices by (namespace, index, bank). Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_DEVICES: HashMap<DeviceKey, Device> = HashMap::with_max_entries(2048, 0);
+
+/// IPv4 prefixes: bank * 2 + side, then the address. Written by the agent likewise.
+#[map]
+pub(crate) static CHAOS_NETS4: LpmTrie<[u32; 2], u32> = LpmTrie::with_max_entries(16_384, 0);
+
+/// IPv6 prefixes, likewise.
+#[map]
+pub(crate) static CHAOS_NETS6: LpmTrie<[u32; 5], u32> = LpmTrie::with_max_entries(16_384, 0);
+
+/// Target cgroups. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_CGROUPS: HashMap<CgroupKey, CgroupSets> = HashMap::with_max_entries(2048, 0);
+
+/// What rules remember, by slot. The agent writes leases, the programs the rest, atomically.
+#[map]
+pub(crate) static CHAOS_STATES: Array<RuleState> = Array::with_max_entries(256, MMAPABLE);
+
+/// Counters: slot * 2 + direction. Written here only, each CPU its own.
+#[map]
+pub(crate) static CHAOS_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(512, 0);
+
+/// Owners of conversations and ports. Seeded by the agent, kept current here.
+#[map]
+pub(crate) static CHAOS_OWNERS: LruHashMap<FlowKey, Owner> = LruHashMap::with_max_entries(65_536, 0);
+
+/// The port key a socket was booked under, by socket cookie. Written here only.
+#[map]
+pub(crate) static CHAOS_SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Flows seen since arming. Seeded by the agent, written here.
+#[map]
+pub(crate) static CHAOS_FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Protected conversations, peers and ports. Written by the agent only.
+#[map]
+pub(crate) static CHAOS_PROTECT: HashMap<FlowKey, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// Own addresses, as the local address of a key. Written by the agent only.
+#[map]
+pub(crate) static CHAOS_LOCALS: HashMap<FlowKey, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// What frames in the normaliser need to come back. Written here only.
+#[map]
+pub(crate) static CHAOS_INTERN: LruHashMap<u32, Intern> = LruHashMap::with_max_entries(8192, 0);
+
+/// The packet being judged, one a CPU. Written here only.
+#[map]
+pub(crate) static CHAOS_JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);

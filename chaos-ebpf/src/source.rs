@@ -1,0 +1,50 @@
+//! Where time, randomness and the socket's cgroup come from: the kernel, or, in an instance
+//! loaded by a test, a map. The verifier removes the branch that is not taken.
+
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id},
+    macros::map,
+    maps::Array,
+};
+use chaos_common::abi::TestInput;
+
+use crate::{frame::Skb, globals::CHAOS_TESTING};
+
+/// What the next test run shall see. Written by the test.
+#[map]
+static CHAOS_TEST: Array<TestInput> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+fn given() -> Option<&'static TestInput> {
+    if CHAOS_TESTING.load() == 0 { None } else { CHAOS_TEST.get(0) }
+}
+
+/// Nanoseconds since boot, suspend included.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    match given() {
+        Some(input) => input.now_ns,
+        // SAFETY: no arguments; available since Linux 5.8.
+        None => unsafe { bpf_ktime_get_boot_ns() },
+    }
+}
+
+/// 32 random bits.
+#[inline(always)]
+pub(crate) fn random_u32() -> u32 {
+    match given() {
+        Some(input) => input.random,
+        // SAFETY: no arguments.
+        None => unsafe { bpf_get_prandom_u32() },
+    }
+}
+
+/// Id of the ancestor at `level` of the packet's socket's cgroup; 0 = none.
+#[inline(always)]
+pub(crate) fn ancestor_cgroup(skb: Skb, level: u32) -> u64 {
+    match given() {
+        Some(input) => input.cgroups.get(level as usize & 7).copied().unwrap_or(0),
+        // SAFETY: the kernel passes a valid context.
+        None => unsafe { bpf_skb_ancestor_cgroup_id(skb.0, level as i32) },
+    }
+}

@@ -1,0 +1,177 @@
+//! Answers the questions of `chaos-common` from the maps.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::maps::lpm_trie::Key;
+use chaos_common::{
+    abi::{
+        BANKS, CgroupKey, CgroupSets, Clause, Count, Direction, Flow, FlowKey, Header, PORTS, RULES_MAX,
+        Rule, RuleState, Set, Side, control,
+    },
+    env::{Env, Word},
+    packet::{Addr, unmapped},
+    world::World,
+};
+
+use crate::{
+    frame::Skb,
+    globals::CHAOS_CAPACITY,
+    maps::{
+        CHAOS_CGROUPS, CHAOS_CLAUSES, CHAOS_CONTROL, CHAOS_COUNTERS, CHAOS_FLOWS, CHAOS_HEADERS,
+        CHAOS_LOCALS, CHAOS_NETS4, CHAOS_NETS6, CHAOS_PORTS, CHAOS_PROTECT, CHAOS_RULES, CHAOS_SETS,
+        CHAOS_STATES,
+    },
+    source,
+};
+
+/// Depths of target cgroups that one rule set may use.
+pub(crate) const LEVELS_MAX: usize = 8;
+
+/// One generation of the tables, as one packet sees it from beginning to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables {
+    pub(crate) skb: Skb,
+    pub(crate) bank: u32,
+}
+
+impl Tables {
+    /// None = nothing is armed.
+    #[inline(always)]
+    pub(crate) fn armed(skb: Skb) -> Option<Self> {
+        let generation = *CHAOS_CONTROL.get(control::GENERATION)?;
+        (generation != 0).then_some(Self { skb, bank: generation as u32 & (BANKS - 1) })
+    }
+
+    /// The deepest target cgroup that holds the packet's socket.
+    #[inline(always)]
+    pub(crate) fn socket_cgroup(&self, header: &Header) -> Option<(u64, CgroupSets)> {
+        let mut levels = header.cgroup_levels;
+        for _ in 0..LEVELS_MAX {
+            if levels == 0 {
+                break;
+            }
+            let level = 63 - levels.leading_zeros();
+            levels &= !(1u64 << (level & 63));
+            let id = source::ancestor_cgroup(self.skb, level);
+            if id != 0
+                && let Some(sets) = self.cgroup(id)
+            {
+                return Some((id, sets));
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn cgroup(&self, id: u64) -> Option<CgroupSets> {
+        let key = CgroupKey { id, bank: self.bank, reserved: 0 };
+        // SAFETY: entries of the bank that is read are neither changed nor removed.
+        unsafe { CHAOS_CGROUPS.get(&key) }.copied()
+    }
+}
+
+impl Env for Tables {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        source::now_ns()
+    }
+
+    #[inline(always)]
+    fn random_u32(&self) -> u32 {
+        source::random_u32()
+    }
+
+    #[inline(always)]
+    fn read(&self, word: &Word) -> u64 {
+        // SAFETY: the word lies in a map value, aligned; 64-bit loads are single on every 64-bit CPU.
+        unsafe { core::ptr::read_volatile(word.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn fetch_add(&self, word: &Word, n: u64) -> u64 {
+        // SAFETY: the word lies in a map value, aligned. SeqCst because a relaxed add whose
+        // result is used is miscompiled by LLVM 22 for bpf.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word.as_ptr(), n) }
+    }
+}
+
+impl World for Tables {
+    #[inline(always)]
+    fn header(&self) -> Option<&Header> {
+        CHAOS_HEADERS.get(self.bank)
+    }
+
+    #[inline(always)]
+    fn set(&self, number: u32) -> Option<&Set> {
+        CHAOS_SETS.get(number)
+    }
+
+    #[inline(always)]
+    fn clause(&self, index: u32) -> Option<Clause> {
+        CHAOS_CLAUSES.get(self.bank.wrapping_mul(RULES_MAX as u32).wrapping_add(index)).copied()
+    }
+
+    #[inline(never)]
+    fn address_set(&self, side: Side, addr: &Addr) -> Option<u32> {
+        let table = (self.bank << 1 | side as u32).to_be();
+        if let Some(v4) = unmapped(addr) {
+            return CHAOS_NETS4.get(&Key::new(64, [table, v4])).copied();
+        }
+        let [a, b, c, d] = *addr;
+        CHAOS_NETS6.get(&Key::new(160, [table, a, b, c, d])).copied()
+    }
+
+    #[inline(always)]
+    fn port_set(&self, side: Side, port: u16) -> Option<u32> {
+        CHAOS_PORTS
+            .get((self.bank << 1 | side as u32).wrapping_mul(PORTS).wrapping_add(u32::from(port)))
+            .copied()
+    }
+
+    #[inline(always)]
+    fn socket_owner(&self, header: &Header) -> Option<CgroupSets> {
+        self.socket_cgroup(header).map(|(_, sets)| sets)
+    }
+
+    #[inline(always)]
+    fn table_owner(&self, key: &FlowKey) -> Option<CgroupSets> {
+        crate::owner::find(key).and_then(|id| self.cgroup(id))
+    }
+
+    #[inline(always)]
+    fn rule(&self, slot: u32) -> Option<&Rule> {
+        CHAOS_RULES.get(self.bank.wrapping_mul(CHAOS_CAPACITY.load()).wrapping_add(slot))
+    }
+
+    #[inline(always)]
+    fn state(&self, slot: u32) -> Option<&RuleState> {
+        CHAOS_STATES.get(slot)
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, direction: Direction, what: Count, packets: u64, bytes: u64) {
+        let Some(counters) = CHAOS_COUNTERS.get_ptr_mut(slot << 1 | direction as u32) else { return };
+        // SAFETY: the element is this CPU's own, and tc programs do not interrupt each other on a CPU.
+        let counters = unsafe { &mut *counters };
+        if let Some(tally) = counters.tallies.get_mut(what as usize) {
+            tally.packets = tally.packets.wrapping_add(packets);
+            tally.bytes = tally.bytes.wrapping_add(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        // SAFETY: a value read while it is replaced mixes two times of one flow; both are recent.
+        unsafe { CHAOS_FLOWS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_protected(&self, key: &FlowKey) -> bool {
+        CHAOS_PROTECT.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn is_own_address(&self, netns: u64, addr: &Addr) -> bool {
+        CHAOS_LOCALS.get_ptr(FlowKey { netns, local: *addr, ..FlowKey::default() }).is_some()
+    }
+}
