@@ -14,8 +14,12 @@
 #![deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod abi;
+#[cfg(feature = "user")]
+pub mod compile;
 pub mod env;
 pub mod fault;
+#[cfg(feature = "user")]
+pub mod host;
 pub mod job;
 pub mod judge;
 pub mod lookup;

@@ -1,0 +1,180 @@
+//! The host's answers to the questions of a decision: from compiled tables and given values.
+//! Tests compare it with the kernel's, packet by packet.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    abi::{
+        CgroupSets, Clause, Count, Counters, Direction, Flow, FlowKey, Header, Rule, RuleState, Set, Side,
+    },
+    compile::{Prefix, Tables},
+    env::{Env, Word},
+    job::Job,
+    judge::{self, Steps},
+    packet::Addr,
+    protect,
+    verdict::Verdict,
+    world::World,
+};
+
+/// Tables, and everything else that a decision may ask for.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// The compiled rules.
+    pub tables: Tables,
+    /// States by slot.
+    pub states: HashMap<u32, RuleState>,
+    /// Boot clock.
+    pub now_ns: Cell<u64>,
+    /// The next random word; drawn from [`Host::seed`] when that is not 0.
+    pub random: Cell<u32>,
+    /// State of a generator of random words; 0 = every draw gives [`Host::random`].
+    pub seed: Cell<u64>,
+    /// Target cgroup of the packet's socket; 0 = none.
+    pub socket_cgroup: Cell<u64>,
+    /// Owner table.
+    pub owners: HashMap<FlowKey, u64>,
+    /// Flow table, by symmetric key.
+    pub flows: HashMap<FlowKey, Flow>,
+    /// Protected table.
+    pub protected: HashSet<FlowKey>,
+    /// Addresses of namespaces.
+    pub own_addresses: HashSet<(u64, Addr)>,
+    /// Counters by slot and direction.
+    pub counters: RefCell<HashMap<(u32, u32), Counters>>,
+}
+
+fn atomic(word: &Word) -> &AtomicU64 {
+    // SAFETY: a `Word` is eight aligned bytes that are only ever changed atomically.
+    unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+}
+
+impl Env for Host {
+    fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    fn random_u32(&self) -> u32 {
+        if self.seed.get() == 0 {
+            return self.random.get();
+        }
+        self.seed.set(crate::env::mix(self.seed.get()));
+        (self.seed.get() >> 32) as u32
+    }
+
+    fn read(&self, word: &Word) -> u64 {
+        atomic(word).load(Ordering::SeqCst)
+    }
+
+    fn fetch_add(&self, word: &Word, n: u64) -> u64 {
+        atomic(word).fetch_add(n, Ordering::SeqCst)
+    }
+}
+
+impl World for Host {
+    fn header(&self) -> Option<&Header> {
+        Some(&self.tables.header)
+    }
+
+    fn set(&self, number: u32) -> Option<&Set> {
+        self.tables.sets.get(number as usize)
+    }
+
+    fn clause(&self, index: u32) -> Option<Clause> {
+        self.tables.clauses.get(index as usize).copied()
+    }
+
+    fn address_set(&self, side: Side, addr: &Addr) -> Option<u32> {
+        let nets = self.tables.nets.get(side as usize)?;
+        let longest =
+            nets.iter().filter(|(net, _)| net.holds(addr)).max_by_key(|(net, _): &(&Prefix, _)| net.len);
+        longest.map(|(_, number)| *number)
+    }
+
+    fn port_set(&self, side: Side, port: u16) -> Option<u32> {
+        self.tables.ports.get(side as usize)?.range(..=port).next_back().map(|(_, number)| *number)
+    }
+
+    fn socket_owner(&self, _: &Header) -> Option<CgroupSets> {
+        self.tables.cgroups.get(&self.socket_cgroup.get()).copied()
+    }
+
+    fn table_owner(&self, key: &FlowKey) -> Option<CgroupSets> {
+        let port = FlowKey { peer: [0; 4], peer_port: 0, ..*key };
+        let any = FlowKey { local: [0; 4], ..port };
+        let owner = [key, &port, &any].into_iter().find_map(|key| self.owners.get(key))?;
+        self.tables.cgroups.get(owner).copied()
+    }
+
+    fn rule(&self, slot: u32) -> Option<&Rule> {
+        self.tables.rules.iter().find(|(at, _)| *at == slot).map(|(_, rule)| rule)
+    }
+
+    fn state(&self, slot: u32) -> Option<&RuleState> {
+        self.states.get(&slot)
+    }
+
+    fn count(&self, slot: u32, direction: Direction, what: Count, packets: u64, bytes: u64) {
+        let mut counters = self.counters.borrow_mut();
+        let counters = counters.entry((slot, direction as u32)).or_default();
+        if let Some(tally) = counters.tallies.get_mut(what as usize) {
+            tally.packets = tally.packets.wrapping_add(packets);
+            tally.bytes = tally.bytes.wrapping_add(bytes);
+        }
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        self.flows.get(key).copied()
+    }
+
+    fn is_protected(&self, key: &FlowKey) -> bool {
+        self.protected.contains(key)
+    }
+
+    fn is_own_address(&self, netns: u64, addr: &Addr) -> bool {
+        self.own_addresses.contains(&(netns, *addr))
+    }
+}
+
+/// One packet's way on the host: each step is a plain call.
+#[derive(Debug)]
+pub struct HostSteps<'a> {
+    /// The answers.
+    pub host: &'a Host,
+    /// The packet.
+    pub job: Job,
+}
+
+impl Steps for HostSteps<'_> {
+    fn prepare(&mut self) -> bool {
+        judge::prepare(self.host, &mut self.job)
+    }
+
+    fn gather(&mut self) -> bool {
+        judge::gather(self.host, &mut self.job)
+    }
+
+    fn advance(&mut self) -> bool {
+        judge::advance(self.host, &mut self.job)
+    }
+
+    fn matches(&self) -> u32 {
+        self.job.matches.count
+    }
+
+    fn is_protected(&self) -> bool {
+        protect::is_protected(self.host, &self.job)
+    }
+
+    fn wants_wire(&self) -> bool {
+        judge::wants_wire(self.host, &self.job)
+    }
+
+    fn judge_match(&self, index: u32) -> Verdict {
+        judge::judge_rule(self.host, &self.job, index)
+    }
+}
