@@ -1,7 +1,11 @@
 //! The project's own commands: `cargo xtask <command>`.
 
 mod build_ebpf;
+mod docs;
+mod packages;
+mod privilege;
 mod process;
+mod test;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +25,10 @@ struct Args {
 enum Command {
     /// Build the kernel side and put the object beside chaos-agent
     BuildEbpf(build_ebpf::Options),
+    /// Run every test that can run here, in layers, and say what could not
+    Test(test::Options),
+    /// Write the generated parts of the README
+    Docs(docs::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +38,8 @@ fn main() -> ExitCode {
     }
     let result = match Args::parse().command {
         Command::BuildEbpf(options) => build_ebpf::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Docs(options) => docs::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

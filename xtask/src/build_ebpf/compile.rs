@@ -28,20 +28,30 @@ pub(crate) struct Built {
 
 /// Builds `chaos-ebpf` with `tools`; cargo's files go to `target_dir`.
 pub(crate) fn compile(root: &Path, tools: &Toolchain, target_dir: &Path) -> Result<Built> {
-    let dir = root.join("chaos-ebpf");
-    let mut command = toolchain::with(&tools.name, "cargo");
-    command
-        .args(["build", "--release", "--locked", "--target", pins::TARGET, "-Zbuild-std=core"])
-        .current_dir(&dir)
-        .env("CARGO_TARGET_DIR", target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root, tools)?)
-        .env("RUSTC_WRAPPER", env::current_exe().context("own path")?)
-        .env(AS_COMPILER, "1");
-    process::run(&mut command)?;
+    process::run(cargo(root, tools, target_dir, "build")?.args(["--release"]))?;
     let out = target_dir.join(pins::TARGET).join("release");
     let linked = out.join("chaos-ebpf");
     let linked = fs::read(&linked).with_context(|| linked.display().to_string())?;
     Ok(Built { object: object::strip(&linked)?, sources: sources(root, &out.join("chaos-ebpf.d"))? })
+}
+
+/// Runs clippy over `chaos-ebpf`; any lint is an error.
+pub(crate) fn clippy(root: &Path, tools: &Toolchain) -> Result<()> {
+    let target_dir = root.join("target/ebpf-clippy");
+    process::run(cargo(root, tools, &target_dir, "clippy")?.args(["--release", "--", "-Dwarnings"]))
+}
+
+/// A cargo command for the kernel side, with nothing of this machine in what it makes.
+fn cargo(root: &Path, tools: &Toolchain, target_dir: &Path, subcommand: &str) -> Result<Command> {
+    let mut command = toolchain::with(&tools.name, "cargo");
+    command
+        .args([subcommand, "--locked", "--target", pins::TARGET, "-Zbuild-std=core"])
+        .current_dir(root.join("chaos-ebpf"))
+        .env("CARGO_TARGET_DIR", target_dir)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root, tools)?)
+        .env("RUSTC_WRAPPER", env::current_exe().context("own path")?)
+        .env(AS_COMPILER, "1");
+    Ok(command)
 }
 
 /// Runs rustc in the place of cargo's call, if that is what this process was started for.

@@ -11,7 +11,7 @@ use std::{fmt::Write as _, fs, path::Path, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-pub(crate) use compile::as_compiler;
+pub(crate) use compile::{as_compiler, clippy};
 use sources::{LIST, OBJECT, Sources};
 use toolchain::Toolchain;
 
