@@ -44,9 +44,9 @@ pub(super) fn deny(session: &mut Session, report: &mut Report) {
             "--manifest-path",
             manifest,
             "--locked",
-            "check",
             "--config",
             "deny.toml",
+            "check",
             "--hide-inclusion-graph",
         ]);
         process::run(command.args(what))
