@@ -1,3 +1,57 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask <command>`.
 
-fn main() {}
+mod build_ebpf;
+mod docs;
+mod packages;
+mod privilege;
+mod process;
+mod test;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands", max_term_width = 110)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the kernel side and put the object beside chaos-agent
+    BuildEbpf(build_ebpf::Options),
+    /// Run every test that can run here, in layers, and say what could not
+    Test(test::Options),
+    /// Write the generated parts of the README
+    Docs(docs::Options),
+}
+
+fn main() -> ExitCode {
+    // Cargo runs this very program in place of the compiler while it builds the kernel side.
+    if let Some(code) = build_ebpf::as_compiler() {
+        return code;
+    }
+    let result = match Args::parse().command {
+        Command::BuildEbpf(options) => build_ebpf::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Docs(options) => docs::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository; xtask only ever runs from a checkout.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask test`: everything that can run here, in layers, and what could not and why.
+
+mod checks;
+mod kernel;
+mod libtest;
+mod report;
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Result, bail};
+
+use report::Report;
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Layers to run, in their fixed order; all if none are named
+    layers: Vec<String>,
+    /// List the layers and what they need
+    #[arg(long)]
+    list: bool,
+}
+
+/// What the layers of one run share.
+#[derive(Debug)]
+struct Session {
+    root: PathBuf,
+    /// An object to test instead of the committed one, see `build_ebpf::Checked`.
+    object: Option<PathBuf>,
+}
+
+impl Session {
+    /// A cargo command in the root, with the toolchain of the repository.
+    fn cargo(&self, subcommand: &str) -> Command {
+        let mut command = Command::new("cargo");
+        command.arg(subcommand).current_dir(&self.root);
+        if let Some(object) = &self.object {
+            command.env("CHAOS_EBPF_OBJECT", object);
+        }
+        command
+    }
+}
+
+struct Layer {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Session, &mut Report),
+}
+
+/// From quick to slow.
+const LAYERS: &[Layer] = &[
+    Layer { name: "fmt", about: "rustfmt agrees with every file", run: checks::fmt },
+    Layer {
+        name: "clippy",
+        about: "no lint speaks up, on the host crates and on the kernel side",
+        run: checks::clippy,
+    },
+    Layer {
+        name: "deny",
+        about: "licences, sources, bans; advisories where their database can be had",
+        run: checks::deny,
+    },
+    Layer {
+        name: "docs",
+        about: "rustdoc without warnings; generated parts of the README are fresh",
+        run: checks::docs,
+    },
+    Layer {
+        name: "object",
+        about: "the committed eBPF object is what its sources make",
+        run: checks::object,
+    },
+    Layer { name: "host", about: "units, properties, statistics; no kernel, no root", run: host },
+    Layer {
+        name: "fuzz-replay",
+        about: "the committed corpora through the parser; no root",
+        run: fuzz_replay,
+    },
+    Layer {
+        name: "kernel",
+        about: "packet tables, kernel = host, verifier budget; root",
+        run: kernel::tables,
+    },
+    Layer {
+        name: "e2e",
+        about: "real programs in network namespaces, lifecycle; root",
+        run: kernel::end_to_end,
+    },
+];
+
+/// Runs the command.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.list {
+        for layer in LAYERS {
+            println!("{:<12} {}", layer.name, layer.about);
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = options.layers.iter().find(|name| LAYERS.iter().all(|layer| layer.name != **name))
+    {
+        let names: Vec<&str> = LAYERS.iter().map(|layer| layer.name).collect();
+        bail!("no layer is called `{unknown}`; there are {}", names.join(", "));
+    }
+    let mut session = Session { root: crate::root(), object: None };
+    let mut done = Vec::new();
+    for layer in LAYERS {
+        if options.layers.is_empty() || options.layers.iter().any(|name| name == layer.name) {
+            println!("\n== {}: {}", layer.name, layer.about);
+            done.push((layer.name, Report::of(|report| (layer.run)(&mut session, report))));
+        }
+    }
+    println!("{}", report::summary(&done));
+    // The count is the last line; what failed stands above it.
+    let failed = done.iter().any(|(_, report)| !report.failures.is_empty());
+    std::process::exit(i32::from(failed));
+}
+
+/// Tests named so belong to the layer `fuzz-replay` alone.
+const REPLAY: &str = "fuzz_replay";
+
+fn host(session: &mut Session, report: &mut Report) {
+    for package in ["chaos-common", "chaos-agent", "xtask"] {
+        let mut command = session.cargo("test");
+        command.args([
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            package,
+            "--",
+            "--show-output",
+            "--skip",
+            REPLAY,
+        ]);
+        libtest::run(report, package, &mut command, Duration::from_mins(20));
+    }
+}
+
+fn fuzz_replay(session: &mut Session, report: &mut Report) {
+    let before = report.passed;
+    let mut command = session.cargo("test");
+    command.args([
+        "--locked",
+        "--no-fail-fast",
+        "--package",
+        "chaos-common",
+        "--all-targets",
+        "--",
+        "--show-output",
+        REPLAY,
+    ]);
+    libtest::run(report, "corpora", &mut command, Duration::from_mins(10));
+    if report.passed == before && report.failures.is_empty() {
+        report.fail(format!("no test of chaos-common is named *{REPLAY}*"));
+    }
+}
