@@ -11,6 +11,7 @@ pub mod offload;
 pub mod route;
 pub mod rps;
 pub mod sockets;
+pub mod tc;
 pub mod veth;
 pub mod watch;
 

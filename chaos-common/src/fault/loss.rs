@@ -1,8 +1,8 @@
 //! `loss`: wire packets vanish, at random or every n-th.
 
-use super::{Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults};
+use super::{Fault, FaultKind};
 use crate::{
     env::{DrawKind, Draws, Env, Prob},
     verdict::Verdict,
