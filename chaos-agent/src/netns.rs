@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     panic,
     path::{Path, PathBuf},
     sync::Arc,
@@ -81,6 +84,21 @@ pub struct NetnsId {
     pub dev: u64,
     /// Inode number, as in `net:[4026531840]`.
     pub ino: u64,
+}
+
+impl NetnsId {
+    /// The namespace of a process, without opening it; none if there is no such process, it is a zombie, or
+    /// we may not look (`PTRACE_MODE_READ`, see namespaces(7)).
+    #[must_use]
+    pub fn of_pid(pid: i32) -> Option<Self> {
+        Self::of_path(Path::new(&format!("/proc/{pid}/ns/net"))).ok()
+    }
+
+    /// The namespace behind a file, without opening it. For a file that is none the id belongs to nothing.
+    pub fn of_path(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self { dev: metadata.dev(), ino: metadata.ino() })
+    }
 }
 
 /// An open network namespace. Clones share one descriptor; the last one closes it.

@@ -7,3 +7,4 @@
 mod net;
 mod netns;
 mod support;
+mod targets;
