@@ -1,1 +1,18 @@
-//! Netlink: links, addresses, routes, sockets.
+//! Netlink: links, addresses, routes, sockets; and what netlink cannot do, by ioctl and sysfs.
+//!
+//! Everything here acts in the network namespace of the calling thread: call it inside
+//! [`crate::netns::Netns::run`]. A [`netlink::Netlink`] or [`watch::LinkWatch`] stays in the namespace
+//! where it was opened.
+
+pub mod addr;
+pub mod link;
+pub mod netlink;
+pub mod offload;
+pub mod route;
+pub mod rps;
+pub mod sockets;
+pub mod tc;
+pub mod veth;
+pub mod watch;
+
+pub use netlink::{Netlink, NetlinkError};

@@ -1,1 +1,0 @@
-//! Finding cgroup v2 and its directories.
