@@ -156,6 +156,29 @@ fn a_signal_to_us_reaches_the_command_once() {
 }
 
 #[test]
+fn a_signal_to_the_group_reaches_the_command_once() {
+    if !is_root("a_signal_to_the_group_reaches_the_command_once") {
+        return;
+    }
+    let script = "trap 'echo got TERM' TERM; trap 'echo got INT' INT; trap 'echo bye; exit 9' HUP; echo ready; \
+                  while :; do sleep 0.02; done 2>/dev/null";
+    let mut process = exec(&["bash", "-c", script]).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    read_until(&mut stdout, "ready\n");
+    let group = Pid::from_raw(-process.id().cast_signed());
+    for name in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
+        kill(group, name).unwrap();
+        read_until(&mut stdout, &format!("got {}\n", name.as_str().trim_start_matches("SIG")));
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    kill(group, Signal::SIGHUP).unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    assert_eq!(rest, "bye\n", "nothing was delivered twice");
+    assert_eq!(process.wait().unwrap().code(), Some(9));
+}
+
+#[test]
 fn a_stopped_command_goes_on_with_us() {
     if !is_root("a_stopped_command_goes_on_with_us") {
         return;

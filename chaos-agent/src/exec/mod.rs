@@ -10,6 +10,7 @@ mod invoker;
 mod limits;
 mod signals;
 mod spawn;
+mod witness;
 
 use std::{
     ffi::OsString,

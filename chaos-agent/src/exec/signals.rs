@@ -1,8 +1,8 @@
 //! Signals while the command runs: held, told apart, and passed on where the command has not got them itself.
 //!
 //! The command stays in our process group. What the terminal sends (Ctrl-C, Ctrl-Z, a changed size, a hang-up)
-//! goes to the whole group, so the command has it already and we only hold it. What a process sends to us alone
-//! was meant for the command and is passed on.
+//! goes to the whole group, so the command has it already and we only hold it; likewise what a process sends to the
+//! group. What a process sends to us alone was meant for the command and is passed on.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use nix::{
 };
 use procfs::process::Process;
 
-use super::inherited;
+use super::{inherited, witness::Witness};
 
 /// What is held and passed on, apart from the real-time signals. SIGKILL and SIGSTOP cannot be; the signals of
 /// a program's own errors (SIGSEGV, SIGABRT) stay ours.
@@ -45,6 +45,7 @@ pub(super) struct Signals {
     sigchld_was_ignored: bool,
     /// A SIGINT or SIGQUIT of the terminal was held: the last one.
     from_terminal: Option<i32>,
+    witness: Witness,
 }
 
 impl Signals {
@@ -64,10 +65,11 @@ impl Signals {
             // SAFETY: SIG_DFL is a valid disposition.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         }
+        let witness = Witness::start(&held)?;
         // SAFETY: `held` was initialised by sigemptyset and sigaddset.
         let held = unsafe { nix::sys::signal::SigSet::from_sigset_t_unchecked(held) };
         let descriptor = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { descriptor, before, sigchld_was_ignored, from_terminal: None })
+        Ok(Self { descriptor, before, sigchld_was_ignored, from_terminal: None, witness })
     }
 
     /// The mask that was in force before.
@@ -100,7 +102,8 @@ impl Signals {
                 // The shell's `fg` and `bg` continue the whole group; a running command must not see it twice.
                 libc::SIGCONT if !is_stopped(child) => {}
                 libc::SIGINT | libc::SIGQUIT if from_kernel => self.from_terminal = Some(number),
-                _ if from_kernel => {}
+                libc::SIGCONT => send(pidfd, number)?,
+                _ if from_kernel || self.witness.saw(number) => {}
                 _ => send(pidfd, number)?,
             }
         }
