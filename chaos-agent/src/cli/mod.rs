@@ -1,1 +1,95 @@
 //! The command line: flags, help, output; human units end here.
+//!
+//! `args` and its neighbours read the flags, `rule` turns them into rules and refuses contradictions,
+//! `commands` has one file per command, `hold` keeps a fault up, `report` and `output` speak.
+
+mod args;
+mod commands;
+mod failure;
+mod fault_flags;
+mod hold;
+mod match_args;
+mod output;
+mod peer;
+mod plan;
+mod privileges;
+mod report;
+mod resolve;
+mod rule;
+mod units;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use tracing_subscriber::filter::LevelFilter;
+
+pub use self::args::Cli;
+use self::{
+    args::{Command, LogLevel},
+    failure::Report,
+    output::Stream,
+};
+
+/// Runs the command line of this process and returns its exit code: 0 done, 2 usage, 3 refused,
+/// 4 nothing matched, 1 other; for `exec` the command's own code unless that is 0.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.global.log_level);
+    clean_terminal_on_panic();
+    let json = cli.global.json;
+    let result = dispatch(cli);
+    output::clear_live();
+    result.unwrap_or_else(|error| {
+        let report = Report::new(&error);
+        if json {
+            let _ = output::json(Stream::Out, &serde_json::json!({ "type": "error", "error": report }));
+        }
+        output::note(&report.text());
+        ExitCode::from(report.code)
+    })
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let json = cli.global.json;
+    match cli.command {
+        Command::Exec(args) => commands::exec::run(&args, json),
+        Command::Inject(args) => commands::inject::run(&args, json),
+        Command::Partition(args) => commands::partition::run(&args, json),
+        Command::Flows(args) => commands::flows::run(&args, json),
+        Command::Stop(args) => commands::stop::run(&args, json),
+        Command::Doctor => commands::doctor::run(json),
+        Command::Completions(args) => commands::generate::completions(&args),
+        Command::Man(args) => commands::generate::man(&args),
+    }
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Fails only if somebody else set one up first, and then that one logs.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(|| output::LogWriter)
+        .with_target(false)
+        .try_init();
+}
+
+fn clean_terminal_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        output::clear_live();
+        print(info);
+    }));
+}
