@@ -8,6 +8,10 @@ use clap_complete::Shell;
 use super::{fault_flags::FaultFlags, match_args::MatchArgs, units};
 use crate::{engine::AttachMode, targets::Target};
 
+/// What `inject` and `flows` take.
+const TARGET_HELP: &str =
+    "Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234 (its network namespace)";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, kernel feature missing),
 4 nothing matched (exec), 1 anything else. exec ends with its command's own code unless that is 0.
@@ -15,9 +19,9 @@ Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, kernel f
 Targets: host, cgroup:/path, unit:name.service, netns:name, pid:1234 (its network namespace).
 Every fault ends by itself, at the latest after one hour; `chaos stop --all` ends all of them now.";
 
-/// Breaks the network on purpose, in the kernel: loss and partitions for one command, unit or namespace
+/// Breaks the network on purpose, in the kernel, for one command, unit or namespace
 #[derive(Debug, Parser)]
-#[command(name = "chaos", version, after_help = EXIT_CODES, max_term_width = 110, propagate_version = true)]
+#[command(name = "chaos", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -79,7 +83,7 @@ is 0 and no packet was hit, chaos ends with 4 (not with --allow-no-match). The s
 
 /// `chaos exec`.
 #[derive(Args, Debug)]
-#[command(after_help = EXEC_EXAMPLES)]
+#[command(after_help = EXEC_EXAMPLES, override_usage = "chaos exec FAULTS [MATCH] [OPTIONS] -- CMD...")]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) faults: FaultFlags,
@@ -116,10 +120,9 @@ Examples:
 
 /// `chaos inject`.
 #[derive(Args, Debug)]
-#[command(after_help = INJECT_EXAMPLES)]
+#[command(after_help = INJECT_EXAMPLES, override_usage = "chaos inject FAULTS TARGET [MATCH] [--for TIME] [OPTIONS]")]
 pub(crate) struct InjectArgs {
-    /// Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
     pub(crate) target: Target,
     #[command(flatten)]
     pub(crate) faults: FaultFlags,
@@ -139,7 +142,7 @@ vanishes. At least one of the two must be on this machine.";
 
 /// `chaos partition`.
 #[derive(Args, Debug)]
-#[command(after_help = PARTITION_EXAMPLES)]
+#[command(after_help = PARTITION_EXAMPLES, override_usage = "chaos partition A B [--one-way] [--for TIME] [OPTIONS]")]
 pub(crate) struct PartitionArgs {
     /// One side: a target, an address, a CIDR or host:port
     #[arg(value_name = "A")]
@@ -238,8 +241,7 @@ pub(crate) struct PlanningArgs {
 /// `chaos flows`.
 #[derive(Args, Debug)]
 pub(crate) struct FlowsArgs {
-    /// Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
     pub(crate) target: Target,
 }
 

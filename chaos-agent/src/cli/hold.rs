@@ -139,7 +139,7 @@ impl<'a> Loop<'a> {
                 Wake::Signal(_) => return Ok(End::Interrupted),
                 Wake::Enter => self.question = None,
                 Wake::InputClosed => {
-                    self.question.iter_mut().for_each(|question| question.answerable = false)
+                    self.question.iter_mut().for_each(|question| question.answerable = false);
                 }
             }
         }

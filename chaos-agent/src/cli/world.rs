@@ -101,3 +101,29 @@ impl World for Terminal {
         Ok(Wake::Timeout)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_wakes_and_does_not_end_us() {
+        let mut terminal = Terminal::new().unwrap();
+        // To this thread only: the other threads of the test runner do not block it.
+        raise(Signal::SIGTERM).unwrap();
+        assert_eq!(terminal.wait(Duration::from_secs(10), false).unwrap(), Wake::Signal(Signal::SIGTERM));
+        raise(Signal::SIGINT).unwrap();
+        drop(terminal);
+        assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT), "the mask is as it was");
+    }
+
+    #[test]
+    fn a_wait_lasts_at_least_its_time() {
+        let mut terminal = Terminal::new().unwrap();
+        let before = terminal.now();
+        assert_eq!(terminal.wait(Duration::from_micros(10_100), false).unwrap(), Wake::Timeout);
+        assert!(terminal.now().saturating_sub(before) >= Duration::from_micros(10_100));
+    }
+}

@@ -125,3 +125,88 @@ fn own_cgroup() -> Result<PathBuf> {
     own.map(|cgroup| PathBuf::from(cgroup.pathname))
         .context("this machine has no cgroup v2, which `exec` needs; `chaos doctor` says how to mount it")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{
+        cli::args::{Cli, Command},
+        engine::{Counters, Event, RuleStats},
+    };
+
+    struct Fake {
+        code: u8,
+    }
+
+    impl Ready for Fake {
+        fn cgroup(&self) -> PathBuf {
+            "/chaos-test".into()
+        }
+
+        fn finish(self, tick: &mut dyn FnMut()) -> Result<u8> {
+            (0..3).for_each(|_| tick());
+            Ok(self.code)
+        }
+    }
+
+    #[derive(Default)]
+    struct FakeFaults {
+        matched: u64,
+        fails: bool,
+    }
+
+    impl Armed for FakeFaults {
+        fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
+            if self.fails { Err(EngineError::Missing) } else { Ok(Vec::new()) }
+        }
+
+        fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
+            let egress = Counters { matched_packets: self.matched, ..Counters::default() };
+            Ok(vec![RuleStats { name: "fake".to_owned(), egress, ..RuleStats::default() }])
+        }
+
+        fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
+            self.stats()
+        }
+    }
+
+    fn ends_with(flags: &str, command: u8, faults: FakeFaults) -> u8 {
+        let line = format!("chaos exec --partition {flags} -- cmd");
+        let Command::Exec(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("not exec")
+        };
+        let code = supervise(Fake { code: command }, &args, |_| Ok(faults), false).unwrap();
+        (0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap()
+    }
+
+    #[test]
+    fn the_commands_own_failure_comes_first() {
+        assert_eq!(ends_with("", 0, FakeFaults { matched: 1, fails: false }), 0);
+        assert_eq!(ends_with("", 0, FakeFaults::default()), 4);
+        assert_eq!(ends_with("--allow-no-match", 0, FakeFaults::default()), 0);
+        assert_eq!(ends_with("", 7, FakeFaults::default()), 7);
+        assert_eq!(ends_with("", 143, FakeFaults { matched: 1, fails: true }), 143);
+        assert_eq!(ends_with("", 0, FakeFaults { matched: 1, fails: true }), 1);
+    }
+
+    #[test]
+    fn a_fault_that_cannot_be_armed_means_the_command_does_not_run() {
+        struct MustNotRun;
+        impl Ready for MustNotRun {
+            fn cgroup(&self) -> PathBuf {
+                "/chaos-test".into()
+            }
+
+            fn finish(self, _tick: &mut dyn FnMut()) -> Result<u8> {
+                panic!("the command was run without its fault")
+            }
+        }
+        let line = ["chaos", "exec", "--partition", "--", "cmd"];
+        let Command::Exec(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not exec") };
+        let armed = |_: &[crate::spec::RuleSpec]| Err::<FakeFaults, _>(EngineError::Missing);
+        let error = supervise(MustNotRun, &args, armed, false).expect_err("not armed");
+        assert!(error.to_string().contains("the command was not run"), "{error}");
+    }
+}
