@@ -63,7 +63,7 @@ pub(crate) fn hold(
     reporter: &mut Reporter,
 ) -> Result<Summary> {
     let armed_at = world.now();
-    let ended = Loop::new(holding).run(&mut faults, armed_at, world, reporter);
+    let ended = Loop::new(holding, reporter.first_report()).run(&mut faults, armed_at, world, reporter);
     let stopped = faults.stop().context("the faults ended, but taking them down failed");
     let elapsed = world.now().saturating_sub(armed_at);
     match (ended, stopped) {
@@ -98,10 +98,10 @@ struct Question {
 }
 
 impl<'a> Loop<'a> {
-    fn new(holding: &'a Holding) -> Self {
+    fn new(holding: &'a Holding, next_report: Duration) -> Self {
         Self {
             holding,
-            next_report: Duration::ZERO,
+            next_report,
             hint_due: true,
             question: holding.confirm.then_some(Question { asked: false, answerable: true }),
         }
@@ -162,9 +162,8 @@ impl<'a> Loop<'a> {
         }
         if let Some(question) = &mut self.question {
             let left = CONFIRM_WITHIN.saturating_sub(elapsed).as_millis().div_ceil(1000);
-            let text = format!(
-                "this fault is on this host itself: press Enter within {left}s to keep it, or it ends"
-            );
+            let text =
+                format!("this host itself is hit: press Enter within {left}s to keep the fault, or it ends");
             reporter.question(&text, !question.asked);
             question.asked = true;
             return Ok(());

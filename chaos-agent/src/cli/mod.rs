@@ -83,6 +83,7 @@ fn start_log(level: LogLevel) {
         .with_max_level(level)
         .with_writer(|| output::LogWriter)
         .with_target(false)
+        .without_time()
         .try_init();
 }
 

@@ -74,8 +74,10 @@ pub(crate) fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 /// Shows `text` as the live line, in place of what it showed before.
 pub(crate) fn live(text: &str) {
     let mut live = lock();
-    *live = Some(text.to_owned());
-    draw(live.as_deref());
+    if live.as_deref() != Some(text) {
+        *live = Some(text.to_owned());
+        draw(live.as_deref());
+    }
 }
 
 /// Takes the live line away; the terminal is as if it had never been.

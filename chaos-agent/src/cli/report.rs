@@ -146,6 +146,14 @@ impl Reporter {
         }
     }
 
+    /// When [`Self::progress`] wants to be called first: a line about nothing yet would only be noise.
+    pub(crate) fn first_report(&self) -> Duration {
+        match self.form {
+            Form::Live => Duration::ZERO,
+            Form::Plain | Form::Json => self.period(),
+        }
+    }
+
     /// Nobody reads the results any more.
     pub(crate) fn reader_gone(&self) -> bool {
         self.reader_gone
@@ -197,7 +205,7 @@ impl Reporter {
             Form::Json => self.json(&JsonLine::Summary(summary)),
             Form::Live | Form::Plain => {
                 for rule in &summary.rules {
-                    let text = format!("{} ({})", rule_text(rule), units::show_duration(summary.elapsed));
+                    let text = format!("{}, in {:.1}s", rule_text(rule), summary.elapsed.as_secs_f64());
                     let written = output::line(self.results, &text);
                     self.watch(&written);
                 }
@@ -229,23 +237,36 @@ fn started_text(started: &Started) -> String {
 
 /// `loss 10%: 12345 packets matched (1.2 MiB), 1234 dropped (10.0%)`, and what else is worth telling.
 pub(crate) fn rule_text(rule: &RuleStats) -> String {
-    let sum = |field: fn(&Counters) -> u64| field(&rule.egress) + field(&rule.ingress);
-    let matched = sum(|c| c.matched_packets);
-    let dropped = sum(|c| c.dropped_packets);
-    let mut text = format!("{}: {matched} packets matched", rule.name);
-    if matched > 0 {
-        let _ = write!(text, " ({})", units::show_bytes(sum(|c| c.matched_bytes)));
-    }
-    let _ = write!(text, ", {dropped} dropped{}", percent(dropped, matched));
+    let matched_bytes = sum(rule, |counters| counters.matched_bytes);
+    let volume =
+        if matched_bytes == 0 { String::new() } else { format!(" ({})", units::show_bytes(matched_bytes)) };
+    counters_text(rule, &volume)
+}
+
+/// The same without the bytes, for the live line.
+fn short_rule_text(rule: &RuleStats) -> String {
+    counters_text(rule, "")
+}
+
+fn counters_text(rule: &RuleStats, volume: &str) -> String {
+    let matched = sum(rule, |counters| counters.matched_packets);
+    let dropped = sum(rule, |counters| counters.dropped_packets);
+    let share = percent(dropped, matched);
+    let mut text = format!("{}: {matched} packets matched{volume}, {dropped} dropped{share}", rule.name);
     let rest = [
-        (sum(|c| c.shadowed_packets), "would have been dropped"),
-        (sum(|c| c.lease_packets), "passed because the lease lapsed"),
-        (sum(|c| c.limited_packets), "passed because the limit was reached"),
+        (sum(rule, |counters| counters.shadowed_packets), "would have been dropped"),
+        (sum(rule, |counters| counters.lease_packets), "passed because the lease lapsed"),
+        (sum(rule, |counters| counters.limited_packets), "passed because the limit was reached"),
     ];
     for (count, what) in rest.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, ", {count} {what}");
     }
     text
+}
+
+/// Both directions together.
+fn sum(rule: &RuleStats, field: fn(&Counters) -> u64) -> u64 {
+    field(&rule.egress) + field(&rule.ingress)
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -262,13 +283,13 @@ fn plain_text(progress: &Progress) -> String {
     format!("{} left; {}", whole_seconds(progress.remaining), rules.join("; "))
 }
 
-/// A bar, the time left and the counters, in at most `width` columns.
+/// A bar, the time left and the counters, in less than `width` columns.
 fn live_text(progress: &Progress, width: usize) -> String {
-    const BAR: u128 = 20;
+    const BAR: u128 = 10;
     let whole = (progress.elapsed + progress.remaining).as_millis().max(1);
     let filled = usize::try_from(progress.elapsed.as_millis() * BAR / whole).unwrap_or(0);
-    let bar = format!("[{:<20}]", "#".repeat(filled));
-    let counters: Vec<String> = progress.rules.iter().map(rule_text).collect();
+    let bar = format!("[{:<10}]", "#".repeat(filled));
+    let counters: Vec<String> = progress.rules.iter().map(short_rule_text).collect();
     let left = format!("{} left  {}", whole_seconds(progress.remaining), counters.join("; "));
     let with_bar = format!("{bar} {left}");
     // The counters are worth more than the bar.
@@ -328,8 +349,8 @@ mod tests {
             assert!(live_text(&progress(), width).chars().count() < width.max(1), "{width}");
         }
         let wide = live_text(&progress(), 200);
-        assert!(wide.starts_with("[##########          ] 15s left  loss 10%: 1000 packets"), "{wide}");
-        assert!(live_text(&progress(), 60).starts_with("15s left"), "counters win over the bar");
+        assert!(wide.starts_with("[#####     ] 15s left  loss 10%: 1000 packets"), "{wide}");
+        assert!(live_text(&progress(), 65).starts_with("15s left"), "counters win over the bar");
     }
 
     #[test]
