@@ -63,7 +63,9 @@ pub(crate) fn hold(
     reporter: &mut Reporter,
 ) -> Result<Summary> {
     let armed_at = world.now();
-    let ended = Loop::new(holding, reporter.first_report()).run(&mut faults, armed_at, world, reporter);
+    // A question must be put at once.
+    let first_report = if holding.confirm { Duration::ZERO } else { reporter.first_report() };
+    let ended = Loop::new(holding, first_report).run(&mut faults, armed_at, world, reporter);
     let stopped = faults.stop().context("the faults ended, but taking them down failed");
     let elapsed = world.now().saturating_sub(armed_at);
     match (ended, stopped) {

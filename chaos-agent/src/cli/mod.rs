@@ -22,7 +22,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser as _;
@@ -31,7 +31,7 @@ use tracing_subscriber::filter::LevelFilter;
 pub use self::args::Cli;
 use self::{
     args::{Command, LogLevel},
-    failure::Report,
+    failure::{Exit, Report},
     output::Stream,
 };
 
@@ -43,16 +43,26 @@ pub fn run() -> ExitCode {
     start_log(cli.global.log_level);
     clean_terminal_on_panic();
     let json = cli.global.json;
+    // The stdout of `exec` is its command's.
+    let results = if matches!(cli.command, Command::Exec(_)) { Stream::Err } else { Stream::Out };
     let result = dispatch(cli);
     output::clear_live();
     result.unwrap_or_else(|error| {
+        if reader_went_away(&error) {
+            return Exit::Done.into();
+        }
         let report = Report::new(&error);
         if json {
-            let _ = output::json(Stream::Out, &serde_json::json!({ "type": "error", "error": report }));
+            let _ = output::json(results, &serde_json::json!({ "type": "error", "error": report }));
         }
         output::note(&report.text());
         ExitCode::from(report.code)
     })
+}
+
+/// `chaos man | head` is no error.
+fn reader_went_away(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {

@@ -98,7 +98,7 @@ pub(crate) fn supervise<A: Armed>(
     let summary = Summary::new(end, armed_at.elapsed(), stats);
     reporter.summary(&summary);
     if !summary.matched && !args.allow_no_match {
-        output::warn(&format!("no packet of the command was matched: {}", holding::hint(&rules[0])));
+        output::warn(&format!("no packet of the command was matched: {}", holding::causes(&rules[0])));
     }
     Ok(exit_code(code, &summary, args.allow_no_match))
 }

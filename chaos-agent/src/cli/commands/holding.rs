@@ -32,7 +32,7 @@ pub(crate) fn run(rule: RuleSpec, args: &HoldingArgs, sides: &[&Target], json: b
         duration: args.duration(),
         start_delay: rule.schedule.start_delay,
         confirm: needs_confirmation(&rule, args, sides) && output::interactive(),
-        hint: hint(&rule),
+        hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(&rule), rule.target),
     };
     let rules = [rule];
     let engine = Engine::start(&rules, &plan::engine_options(&args.planning))
@@ -81,7 +81,7 @@ fn same_namespace(other: &Path) -> bool {
 }
 
 /// Why a rule may not have matched anything, the likeliest cause first.
-pub(crate) fn hint(rule: &RuleSpec) -> String {
+pub(crate) fn causes(rule: &RuleSpec) -> String {
     let matching = &rule.matching;
     let mut causes: Vec<&str> = Vec::new();
     if rule.peer.is_some() {
@@ -110,7 +110,7 @@ pub(crate) fn hint(rule: &RuleSpec) -> String {
         causes.push("the packets may go the other way");
     }
     if causes.is_empty() {
-        causes.push("the target may be silent");
+        causes.push("it may not have talked to anybody");
     }
-    format!("{}; `chaos flows {}` shows who talks to whom", causes.join("; or "), rule.target)
+    causes.join("; or ")
 }
