@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::engine::EngineError;
+use crate::{engine::EngineError, exec::ExecError};
 
 /// How `chaos` ends. `exec` ends with its command's own code when that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +108,9 @@ impl Report {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.exit as u8;
+    }
+    if let Some(failure) = error.downcast_ref::<ExecError>() {
+        return u8::try_from(failure.exit_code()).unwrap_or(Exit::Other as u8);
     }
     error.downcast_ref::<EngineError>().map_or(Exit::Other as u8, EngineError::exit_code)
 }

@@ -40,6 +40,11 @@ pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSpec> {
     })
 }
 
+/// Everything about an `exec` that can be wrong without knowing its cgroup, so that nothing is made in vain.
+pub(crate) fn check_exec(args: &ExecArgs) -> Result<()> {
+    exec(args, Target::Cgroup("/".into()), &|_| Ok(Vec::new())).map(drop)
+}
+
 /// The rule of `chaos exec`, for the command's own cgroup.
 pub(crate) fn exec(args: &ExecArgs, target: Target, resolve: Resolve) -> Result<RuleSpec> {
     let direction = check_faults(&args.faults, &args.matching)?;

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 
 use super::holding;
 use crate::{
+    cgroup::{Hierarchy, Removal},
     cli::{
         args::ExecArgs,
-        failure::{Exit, Failure},
+        failure::Exit,
         hold::Armed,
         output::{self, Stream},
         plan, privileges,
@@ -16,54 +17,90 @@ use crate::{
         resolve, rule,
     },
     engine::{Engine, EngineError},
+    exec::{self, ExitOutcome, Prepared},
+    guard::Guard,
+    spec::RuleSpec,
     targets::Target,
 };
 
 /// A command that stands ready in its own cgroup and has not run yet. Dropped, it never runs.
 pub(crate) trait Ready {
+    /// The command after its end.
+    type Ended: Ended;
     /// Its cgroup, relative to the cgroup2 mount.
     fn cgroup(&self) -> PathBuf;
-    /// Lets it run, calls `tick` at least every 50 ms, and returns its exit code (128 + signal).
-    fn finish(self, tick: &mut dyn FnMut()) -> Result<u8>;
+    /// Lets it run, calls `tick` at least every 50 ms, and returns when it has ended.
+    fn finish(self, tick: &mut dyn FnMut()) -> Result<Self::Ended>;
 }
 
-/// Runs a command whose network is broken.
+/// A command that has ended.
+pub(crate) trait Ended {
+    /// Its exit code, or 128 + the signal that ended it.
+    fn code(&self) -> i32;
+    /// Removes what was made for it; true when processes that it started still run.
+    fn clean_up(&mut self) -> bool;
+}
+
+impl Ready for Prepared {
+    type Ended = ExitOutcome;
+
+    fn cgroup(&self) -> PathBuf {
+        Self::cgroup(self).path.clone()
+    }
+
+    fn finish(self, tick: &mut dyn FnMut()) -> Result<ExitOutcome> {
+        Ok(self.release()?.wait(tick)?)
+    }
+}
+
+impl Ended for ExitOutcome {
+    fn code(&self) -> i32 {
+        self.code
+    }
+
+    fn clean_up(&mut self) -> bool {
+        match self.remove_cgroup() {
+            Ok(Removal::Removed) => false,
+            Ok(Removal::Populated) => true,
+            Err(error) => {
+                tracing::warn!("the command's cgroup could not be removed: {error}");
+                false
+            }
+        }
+    }
+}
+
+/// Runs a command whose network is broken. Does not return when the command's own end is also ours.
 pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
     if plan::wanted(&args.planning) {
-        let own = Target::Cgroup(own_cgroup()?);
+        let own = Target::Cgroup(Hierarchy::discover()?.own_path()?);
         let rule = rule::exec(args, own.clone(), &|name| resolve::addresses(&own, name))?;
         let remark = "The command would get a cgroup of its own below the one named here; only that is hit.";
         return plan::print(&[rule], &args.planning, json, Some(remark));
     }
+    rule::check_exec(args)?;
     privileges::require()?;
+    if let Some(warning) = exec::client_warning(&args.command) {
+        output::warn(&warning);
+    }
     let options = plan::engine_options(&args.planning);
-    supervise(prepare(args)?, args, |rules| Engine::start(rules, &options), json)
-}
-
-/// Nothing can be run by this build yet.
-enum Never {}
-
-impl Ready for Never {
-    fn cgroup(&self) -> PathBuf {
-        match *self {}
-    }
-
-    fn finish(self, _tick: &mut dyn FnMut()) -> Result<u8> {
-        match self {}
+    let guard = Guard::start().context("the process that cleans up after a kill cannot be started")?;
+    let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
+    let (ended, exit) = supervise(ready, args, |rules| Engine::start(rules, &options), json)?;
+    match exit {
+        Some(exit) => Ok(exit.into()),
+        None => ended.exit(),
     }
 }
 
-fn prepare(_args: &ExecArgs) -> Result<Never> {
-    Err(Failure::refused("commands cannot be run by this build yet").into())
-}
-
-/// Arms the rule for a command that stands ready, runs it, and says how it went.
-pub(crate) fn supervise<A: Armed>(
-    ready: impl Ready,
+/// Arms the rule for a command that stands ready, runs it, and says how it went. No exit of ours means
+/// that the command's own counts.
+pub(crate) fn supervise<R: Ready, A: Armed>(
+    ready: R,
     args: &ExecArgs,
-    arm: impl FnOnce(&[crate::spec::RuleSpec]) -> Result<A, EngineError>,
+    arm: impl FnOnce(&[RuleSpec]) -> Result<A, EngineError>,
     json: bool,
-) -> Result<ExitCode> {
+) -> Result<(R::Ended, Option<Exit>)> {
     // stdout belongs to the command.
     let mut reporter = Reporter::new(json, Stream::Err, false);
     let target = Target::Cgroup(ready.cgroup());
@@ -78,52 +115,62 @@ pub(crate) fn supervise<A: Armed>(
         });
     }
     let armed_at = Instant::now();
-    let mut lost: Option<EngineError> = None;
-    let finished = ready.finish(&mut || {
-        if lost.is_some() {
+    let mut keeper = Keeper { faults: &mut faults, reporter: &mut reporter, end: End::CommandEnded };
+    let finished = ready.finish(&mut || keeper.tick());
+    let end = keeper.end;
+    let stats = faults.stop();
+    let mut ended = finished.context("the command could not be run")?;
+    let summary = Summary::new(
+        end,
+        armed_at.elapsed(),
+        stats.context("the command ended, but taking the fault down failed")?,
+    );
+    reporter.summary(&summary);
+    if ended.clean_up() {
+        reporter.note("processes that the command started still run, now without the fault");
+    }
+    if !summary.matched && !args.allow_no_match {
+        reporter.note(&format!("no packet of the command was matched: {}", holding::causes(&rules[0])));
+    }
+    let exit = own_exit(ended.code(), &summary, args.allow_no_match);
+    Ok((ended, exit))
+}
+
+/// Keeps the faults up while the command runs.
+struct Keeper<'a, A> {
+    faults: &'a mut A,
+    reporter: &'a mut Reporter,
+    end: End,
+}
+
+impl<A: Armed> Keeper<'_, A> {
+    /// A fault that cannot be kept up must not take the command with it.
+    fn tick(&mut self) {
+        if self.end == End::Failed {
             return;
         }
-        match faults.tick() {
-            Ok(events) => events.iter().for_each(|event| reporter.event(event)),
+        match self.faults.tick() {
+            Ok(events) => events.iter().for_each(|event| self.reporter.event(event)),
             Err(error) => {
-                output::warn(&format!("the fault ended early, the command goes on: {error}"));
-                lost = Some(error);
+                self.reporter.note(&format!("the fault ended early, the command goes on: {error}"));
+                self.end = End::Failed;
             }
         }
-    });
-    let stats = faults.stop();
-    let code = finished.context("the command could not be run")?;
-    let stats = stats.context("the command ended, but taking the fault down failed")?;
-    let end = if lost.is_some() { End::Failed } else { End::CommandEnded };
-    let summary = Summary::new(end, armed_at.elapsed(), stats);
-    reporter.summary(&summary);
-    if !summary.matched && !args.allow_no_match {
-        output::warn(&format!("no packet of the command was matched: {}", holding::causes(&rules[0])));
     }
-    Ok(exit_code(code, &summary, args.allow_no_match))
 }
 
 /// The command's own failure comes first: a test that failed must not be hidden behind a number of ours.
 /// Only a command that succeeded can be wrong about what it proved.
-fn exit_code(command: u8, summary: &Summary, allow_no_match: bool) -> ExitCode {
-    let exit = match summary {
-        _ if command != 0 => return ExitCode::from(command),
-        summary if summary.end == End::Failed => Exit::Other,
-        summary if !summary.matched && !allow_no_match => Exit::NoMatch,
-        _ => Exit::Done,
-    };
-    exit.into()
-}
-
-/// The cgroup we are in ourselves; the command's own will be a child of it.
-fn own_cgroup() -> Result<PathBuf> {
-    let cgroups = procfs::process::Process::myself()
-        .and_then(|me| me.cgroups())
-        .context("our own cgroup cannot be read from /proc/self/cgroup")?;
-    // cgroups(7): the line of cgroup v2 has hierarchy 0.
-    let own = cgroups.into_iter().find(|cgroup| cgroup.hierarchy == 0);
-    own.map(|cgroup| PathBuf::from(cgroup.pathname))
-        .context("this machine has no cgroup v2, which `exec` needs; `chaos doctor` says how to mount it")
+fn own_exit(command: i32, summary: &Summary, allow_no_match: bool) -> Option<Exit> {
+    if command != 0 {
+        None
+    } else if summary.end == End::Failed {
+        Some(Exit::Other)
+    } else if !summary.matched && !allow_no_match {
+        Some(Exit::NoMatch)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -137,15 +184,27 @@ mod tests {
     };
 
     struct Fake {
-        code: u8,
+        code: i32,
+    }
+
+    impl Ended for i32 {
+        fn code(&self) -> i32 {
+            *self
+        }
+
+        fn clean_up(&mut self) -> bool {
+            false
+        }
     }
 
     impl Ready for Fake {
+        type Ended = i32;
+
         fn cgroup(&self) -> PathBuf {
             "/chaos-test".into()
         }
 
-        fn finish(self, tick: &mut dyn FnMut()) -> Result<u8> {
+        fn finish(self, tick: &mut dyn FnMut()) -> Result<i32> {
             (0..3).for_each(|_| tick());
             Ok(self.code)
         }
@@ -172,13 +231,13 @@ mod tests {
         }
     }
 
-    fn ends_with(flags: &str, command: u8, faults: FakeFaults) -> u8 {
+    fn ends_with(flags: &str, command: i32, faults: FakeFaults) -> i32 {
         let line = format!("chaos exec --partition {flags} -- cmd");
         let Command::Exec(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!("not exec")
         };
-        let code = supervise(Fake { code: command }, &args, |_| Ok(faults), false).unwrap();
-        (0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap()
+        let (code, own) = supervise(Fake { code: command }, &args, |_| Ok(faults), false).unwrap();
+        own.map_or(code, |exit| i32::from(exit as u8))
     }
 
     #[test]
@@ -195,17 +254,19 @@ mod tests {
     fn a_fault_that_cannot_be_armed_means_the_command_does_not_run() {
         struct MustNotRun;
         impl Ready for MustNotRun {
+            type Ended = i32;
+
             fn cgroup(&self) -> PathBuf {
                 "/chaos-test".into()
             }
 
-            fn finish(self, _tick: &mut dyn FnMut()) -> Result<u8> {
+            fn finish(self, _tick: &mut dyn FnMut()) -> Result<i32> {
                 panic!("the command was run without its fault")
             }
         }
         let line = ["chaos", "exec", "--partition", "--", "cmd"];
         let Command::Exec(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not exec") };
-        let armed = |_: &[crate::spec::RuleSpec]| Err::<FakeFaults, _>(EngineError::Missing);
+        let armed = |_: &[RuleSpec]| Err::<FakeFaults, _>(EngineError::Missing);
         let error = supervise(MustNotRun, &args, armed, false).expect_err("not armed");
         assert!(error.to_string().contains("the command was not run"), "{error}");
     }
