@@ -22,10 +22,13 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::{io, process::ExitCode};
+use std::{ffi::OsString, io, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{
+    Parser as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use tracing_subscriber::filter::LevelFilter;
 
 pub use self::args::Cli;
@@ -39,7 +42,7 @@ use self::{
 /// 4 nothing matched, 1 other; for `exec` the command's own code unless that is 0.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     start_log(cli.global.log_level);
     clean_terminal_on_panic();
     let json = cli.global.json;
@@ -57,6 +60,22 @@ pub fn run() -> ExitCode {
         }
         output::note(&report.text());
         ExitCode::from(report.code)
+    })
+}
+
+/// Reads a command line; to clap's own advice it adds the one that it cannot know.
+fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).cloned();
+    Cli::try_parse_from(words).map_err(|mut error| {
+        let unexpected = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        if error.kind() == ErrorKind::UnknownArgument
+            && !unexpected.starts_with('-')
+            && command.is_some_and(|command| command == "exec")
+        {
+            let tip = format!("the command to run comes after `--`: chaos exec ... -- {unexpected} ...");
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error
     })
 }
 

@@ -148,7 +148,7 @@ fn refuse_remote(target: &Target) -> Result<()> {
         return Ok(());
     }
     let peer = if let Target::Net(net) = target { peer::show_net(net) } else { target.to_string() };
-    Err(Failure::usage(format!("{target} is an address; a target is something on this machine"))
+    Err(Failure::usage(format!("{peer} is an address; a target is something on this machine"))
         .mend(format!(
             "name who suffers and give the address as its peer, such as `chaos inject ... host --peer {peer}`"
         ))

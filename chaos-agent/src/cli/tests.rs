@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use chaos_common::fault::FAULTS;
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap::{CommandFactory as _, error::ErrorKind};
 
 use super::{
     args::{Cli, Command},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("chaos").chain(line.split_whitespace()))
+    super::parse(std::iter::once("chaos").chain(line.split_whitespace()).map(Into::into).collect())
 }
 
 /// The rule that a command line stands for; every name has the same two addresses.
@@ -133,6 +133,7 @@ fn wrong_targets_and_commands() {
         clap_error(line);
     }
     assert_phrases("inject x", &clap_error("inject --partition x"), &["cgroup:/path", "netns:name", "host"]);
+    assert_phrases("exec", &clap_error("exec --partition cargo test"), &["comes after `--`", "-- cargo"]);
     assert_phrases("stop", &clap_error("stop"), &["--all"]);
     assert_phrases("exec", &clap_error("exec --partition"), &["-- CMD"]);
 }
