@@ -1,4 +1,8 @@
 //! What a held fault says: counters, progress, events and a summary, as text or as JSON lines.
+//!
+//! Each JSON line is an object with a `type`: `started` (armed), `tick` (counters, every second), `event`
+//! (from the engine), `note` (a hint in words), `summary` (the last one). Counters are those of
+//! [`RuleStats`]; times end in `_ms`. An error is one line with the type `error` (see `cli::run`).
 
 use std::{fmt::Write as _, io, time::Duration};
 

@@ -1,6 +1,6 @@
 //! What `inject` and `partition` share: plan or arm, hold, take down.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +15,7 @@ use crate::{
         world::Terminal,
     },
     engine::Engine,
+    netns::{Netns, NetnsError},
     spec::{Connections, Direction, RuleSpec},
     targets::Target,
 };
@@ -68,16 +69,15 @@ fn is_this_host(target: &Target) -> bool {
     match target {
         Target::Host => true,
         Target::Cgroup(path) => path == Path::new("/"),
-        Target::NetnsName(name) => same_namespace(&Path::new("/run/netns").join(name)),
-        Target::Pid(pid) => same_namespace(Path::new(&format!("/proc/{pid}/ns/net"))),
+        Target::NetnsName(name) => is_ours(Netns::by_name(name)),
+        Target::Pid(pid) => is_ours(Netns::by_pid(*pid)),
         Target::Unit(_) | Target::Net(_) | Target::HostPort { .. } => false,
     }
 }
 
-fn same_namespace(other: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let ours = identity(Path::new("/proc/self/ns/net"));
-    ours.is_some() && ours == identity(other)
+/// A namespace that cannot be opened is not asked about: arming the fault will say why.
+fn is_ours(other: Result<Netns, NetnsError>) -> bool {
+    other.is_ok_and(|other| Netns::current().is_ok_and(|ours| ours == other))
 }
 
 /// Why a rule may not have matched anything, the likeliest cause first.
@@ -113,4 +113,19 @@ pub(crate) fn causes(rule: &RuleSpec) -> String {
         causes.push("it may not have talked to anybody");
     }
     causes.join("; or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_is_known_under_every_name() {
+        let own_pid = i32::try_from(std::process::id()).unwrap();
+        assert!(is_this_host(&Target::Host) && is_this_host(&Target::Cgroup("/".into())));
+        assert!(is_this_host(&Target::Pid(own_pid)));
+        assert!(!is_this_host(&Target::Cgroup("/system.slice".into())));
+        assert!(!is_this_host(&Target::NetnsName("no-such-namespace".to_owned())));
+        assert!(!is_this_host(&Target::Unit("api.service".to_owned())));
+    }
 }
