@@ -1,3 +1,7 @@
 //! The command `chaos`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chaos_agent::cli::run()
+}

@@ -1,1 +1,125 @@
 //! The command line: flags, help, output; human units end here.
+//!
+//! `args` and its neighbours read the flags, `rule` turns them into rules and refuses contradictions,
+//! `commands` has one file per command, `hold` keeps a fault up, `report` and `output` speak.
+
+mod args;
+mod commands;
+mod failure;
+mod fault_flags;
+mod hold;
+mod match_args;
+mod output;
+mod peer;
+mod plan;
+mod privileges;
+mod report;
+mod resolve;
+mod rule;
+mod units;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use anyhow::Result;
+use clap::{
+    Parser as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use tracing_subscriber::filter::LevelFilter;
+
+pub use self::args::Cli;
+use self::{
+    args::{Command, LogLevel},
+    failure::{Exit, Report},
+    output::Stream,
+};
+
+/// Runs the command line of this process and returns its exit code: 0 done, 2 usage, 3 refused,
+/// 4 nothing matched, 1 other; for `exec` the command's own code unless that is 0.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    start_log(cli.global.log_level);
+    clean_terminal_on_panic();
+    let json = cli.global.json;
+    // The stdout of `exec` is its command's.
+    let results = if matches!(cli.command, Command::Exec(_)) { Stream::Err } else { Stream::Out };
+    let result = dispatch(cli);
+    output::clear_live();
+    result.unwrap_or_else(|error| {
+        if reader_went_away(&error) {
+            return Exit::Done.into();
+        }
+        let report = Report::new(&error);
+        if json {
+            let _ = output::json(results, &serde_json::json!({ "type": "error", "error": report }));
+        }
+        output::note(&report.text());
+        ExitCode::from(report.code)
+    })
+}
+
+/// Reads a command line; to clap's own advice it adds the one that it cannot know.
+fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).cloned();
+    Cli::try_parse_from(words).map_err(|mut error| {
+        let unexpected = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        if error.kind() == ErrorKind::UnknownArgument
+            && !unexpected.starts_with('-')
+            && command.is_some_and(|command| command == "exec")
+        {
+            let tip = format!("the command to run comes after `--`: chaos exec ... -- {unexpected} ...");
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error
+    })
+}
+
+/// `chaos man | head` is no error.
+fn reader_went_away(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let json = cli.global.json;
+    match cli.command {
+        Command::Exec(args) => commands::exec::run(&args, json),
+        Command::Inject(args) => commands::inject::run(&args, json),
+        Command::Partition(args) => commands::partition::run(&args, json),
+        Command::Flows(args) => commands::flows::run(&args, json),
+        Command::Stop(args) => commands::stop::run(&args, json),
+        Command::Doctor => commands::doctor::run(json),
+        Command::Completions(args) => commands::generate::completions(&args),
+        Command::Man(args) => commands::generate::man(&args),
+    }
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Fails only if somebody else set one up first, and then that one logs.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(|| output::LogWriter)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
+
+fn clean_terminal_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        output::clear_live();
+        print(info);
+    }));
+}

@@ -1,0 +1,284 @@
+//! The commands and their flags.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::{fault_flags::FaultFlags, match_args::MatchArgs, units};
+use crate::{engine::AttachMode, targets::Target};
+
+/// What `inject` and `flows` take.
+const TARGET_HELP: &str =
+    "Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234 (its network namespace)";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, kernel feature missing),
+4 nothing matched (exec), 1 anything else. exec ends with its command's own code unless that is 0.
+
+Targets: host, cgroup:/path, unit:name.service, netns:name, pid:1234 (its network namespace).
+Every fault ends by itself, at the latest after one hour; `chaos stop --all` ends all of them now.";
+
+/// Breaks the network on purpose, in the kernel, for one command, unit or namespace
+#[derive(Debug, Parser)]
+#[command(name = "chaos", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct GlobalArgs {
+    /// One JSON object per line on stdout (exec: on stderr, stdout is the command's)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How much of its own work chaos logs to stderr
+    #[arg(long, global = true, value_name = "LEVEL", env = "CHAOS_LOG_LEVEL", default_value = "warn")]
+    pub(crate) log_level: LogLevel,
+}
+
+/// Levels of `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command whose network is broken; only it and its children suffer
+    Exec(Box<ExecArgs>),
+    /// Break the network of a target until the time is over or Ctrl-C
+    Inject(Box<InjectArgs>),
+    /// Cut two targets, or a target and an address, apart until the time is over or Ctrl-C
+    Partition(PartitionArgs),
+    /// Show who a target talks to now, so that a rule can be written from it
+    Flows(FlowsArgs),
+    /// End every fault of this machine, whoever set it, and remove what is left of it
+    Stop(StopArgs),
+    /// Show what this kernel and machine can do, what is missing, and what mends it
+    Doctor,
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a directory
+    Man(ManArgs),
+}
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  sudo chaos exec --loss 10% --to redis:6379 -- cargo test
+  sudo chaos exec --loss every=7 --proto udp --seed 42 -- ./client --verbose
+
+The command runs as the user who called sudo, with that user's environment. It keeps its exit code; when that
+is 0 and no packet was hit, chaos ends with 4 (not with --allow-no-match). The summary goes to stderr.";
+
+/// `chaos exec`.
+#[derive(Args, Debug)]
+#[command(after_help = EXEC_EXAMPLES, override_usage = "chaos exec FAULTS [MATCH] [OPTIONS] -- CMD...")]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) faults: FaultFlags,
+    #[command(flatten)]
+    pub(crate) matching: MatchArgs,
+    /// How long the fault lasts [default: as long as the command; at most 1h]
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = units::fault_duration,
+        allow_hyphen_values = true,
+        help_heading = WHEN
+    )]
+    pub(crate) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    #[command(flatten)]
+    pub(crate) safety: SafetyArgs,
+    /// Do not end with 4 when no packet of the command was hit
+    #[arg(long, help_heading = SAFETY)]
+    pub(crate) allow_no_match: bool,
+    #[command(flatten)]
+    pub(crate) planning: PlanningArgs,
+    /// The command and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const INJECT_EXAMPLES: &str = "\
+Examples:
+  sudo chaos inject --loss 10% unit:api.service --peer 10.0.0.0/8 --for 30s
+  sudo chaos inject --loss 5% netns:blue --flap 100ms/100ms --for 1m
+  sudo chaos inject --loss 1% host --peer db.example:5432 --dry-run --explain";
+
+/// `chaos inject`.
+#[derive(Args, Debug)]
+#[command(after_help = INJECT_EXAMPLES, override_usage = "chaos inject FAULTS TARGET [MATCH] [--for TIME] [OPTIONS]")]
+pub(crate) struct InjectArgs {
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) faults: FaultFlags,
+    #[command(flatten)]
+    pub(crate) matching: MatchArgs,
+    #[command(flatten)]
+    pub(crate) holding: HoldingArgs,
+}
+
+const PARTITION_EXAMPLES: &str = "\
+Examples:
+  sudo chaos partition unit:api.service netns:redis --for 30s
+  sudo chaos partition host 10.0.0.5 --one-way --for 10s
+
+Connections that exist stop and go on afterwards; new ones are not made. With --one-way only what A sends to B
+vanishes. At least one of the two must be on this machine.";
+
+/// `chaos partition`.
+#[derive(Args, Debug)]
+#[command(after_help = PARTITION_EXAMPLES, override_usage = "chaos partition A B [--one-way] [--for TIME] [OPTIONS]")]
+pub(crate) struct PartitionArgs {
+    /// One side: a target, an address, a CIDR or host:port
+    #[arg(value_name = "A")]
+    pub(crate) a: Target,
+    /// The other side, written alike
+    #[arg(value_name = "B")]
+    pub(crate) b: Target,
+    /// Only what A sends to B vanishes
+    #[arg(long)]
+    pub(crate) one_way: bool,
+    #[command(flatten)]
+    pub(crate) holding: HoldingArgs,
+}
+
+const WHEN: &str = "When and how far";
+const SAFETY: &str = "Safety";
+
+/// Flags of the commands that hold a fault by themselves.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HoldingArgs {
+    /// How long the fault lasts [default: 60s; at most 1h]
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = units::fault_duration,
+        allow_hyphen_values = true,
+        help_heading = WHEN
+    )]
+    duration: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    #[command(flatten)]
+    pub(crate) safety: SafetyArgs,
+    /// Do not ask for confirmation when the fault is for this host itself
+    #[arg(long, help_heading = SAFETY)]
+    pub(crate) no_confirm: bool,
+    #[command(flatten)]
+    pub(crate) planning: PlanningArgs,
+}
+
+impl HoldingArgs {
+    /// How long the fault lasts.
+    pub(crate) fn duration(&self) -> Duration {
+        self.duration.unwrap_or(units::DEFAULT_DURATION)
+    }
+}
+
+/// When a rule acts and how far it goes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = WHEN)]
+pub(crate) struct ScheduleArgs {
+    /// Wait this long before acting; part of the whole time
+    #[arg(long, value_name = "TIME", value_parser = units::start_delay, allow_hyphen_values = true)]
+    pub(crate) start_after: Option<Duration>,
+    /// Act for the first time, rest for the second, again and again (100ms/100ms)
+    #[arg(long, value_name = "ON/OFF", value_parser = units::flap, allow_hyphen_values = true)]
+    pub(crate) flap: Option<(Duration, Duration)>,
+    /// End after this many packets were hit
+    #[arg(long, value_name = "N", value_parser = units::packets, allow_hyphen_values = true)]
+    pub(crate) max_packets: Option<u64>,
+    /// End before more than this many bytes were hit (10kB, 1MiB)
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, allow_hyphen_values = true)]
+    pub(crate) max_bytes: Option<u64>,
+    /// Same seed, same fate for each packet
+    #[arg(long, value_name = "NUMBER", value_parser = units::seed, allow_hyphen_values = true)]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What keeps a fault from doing more than is meant.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = SAFETY)]
+pub(crate) struct SafetyArgs {
+    /// Count what would be hit, touch nothing
+    #[arg(long)]
+    pub(crate) shadow: bool,
+    /// The kernel forgets the fault when it has not heard from chaos for this long [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = units::lease, allow_hyphen_values = true)]
+    pub(crate) lease: Option<Duration>,
+}
+
+/// Looking before leaping.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = SAFETY)]
+pub(crate) struct PlanningArgs {
+    /// Print what would be attached where, touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the rule in plain words, what is protected and what it will not hit; touch nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Force one way of attaching, for tests
+    #[arg(long, hide = true, value_name = "MODE", default_value = "auto")]
+    pub(crate) attach: AttachMode,
+}
+
+/// `chaos flows`.
+#[derive(Args, Debug)]
+pub(crate) struct FlowsArgs {
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    pub(crate) target: Target,
+}
+
+/// `chaos stop`.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Every fault, whoever set it; the only way there is so far
+    #[arg(long, required = true)]
+    pub(crate) all: bool,
+}
+
+/// `chaos completions`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// `chaos man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Write the page of every command into this directory
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl ValueEnum for AttachMode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Tcx, Self::Clsact]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::Auto => "auto",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }))
+    }
+}

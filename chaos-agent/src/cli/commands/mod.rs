@@ -1,0 +1,10 @@
+//! One file per command.
+
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod flows;
+pub(crate) mod generate;
+pub(crate) mod holding;
+pub(crate) mod inject;
+pub(crate) mod partition;
+pub(crate) mod stop;

@@ -1,0 +1,144 @@
+//! The binary as a user without privileges meets it: exit codes, sentences, generated files.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
+/// The user `nobody` of every Linux distribution.
+const NOBODY: u32 = 65534;
+
+/// A directory that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chaos-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn chaos(args: &str) -> Output {
+    Command::new(CHAOS).args(args.split_whitespace()).output().unwrap()
+}
+
+/// Runs a copy of the binary that nobody can reach, as nobody.
+fn chaos_unprivileged(args: &str, test: &str) -> Output {
+    let scratch = Scratch::new(test);
+    let binary = scratch.path().join("chaos");
+    fs::copy(CHAOS, &binary).unwrap();
+    let mut command = Command::new(&binary);
+    command.args(args.split_whitespace()).current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        command.gid(NOBODY).uid(NOBODY);
+    }
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn without_privileges_one_sentence_and_exit_code_3() {
+    for (args, test) in [
+        ("inject --loss 10% host --for 1s", "inject"),
+        ("partition host 192.0.2.1 --for 1s", "partition"),
+        ("stop --all", "stop"),
+        ("exec --loss 10% -- true", "exec"),
+    ] {
+        let output = chaos_unprivileged(args, test);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args}: {error}");
+        for phrase in ["chaos: this needs CAP_NET_ADMIN", "sudo", args.split(' ').next().unwrap(), "setcap"] {
+            assert!(error.contains(phrase), "{args} should say `{phrase}`:\n{error}");
+        }
+        assert!(output.stdout.is_empty(), "{args}: errors belong on stderr");
+    }
+}
+
+#[test]
+fn without_privileges_json_says_the_same() {
+    let output = chaos_unprivileged("stop --all --json", "json");
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["type"], &line["error"]["code"]), (&"error".into(), &3.into()), "{line}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_on_stderr() {
+    for args in [
+        "",
+        "inject",
+        "inject host",
+        "inject --loss 200% host",
+        "inject --loss 1% 10.0.0.1",
+        "stop",
+        "nonsense",
+    ] {
+        let output = chaos(args);
+        assert_eq!(output.status.code(), Some(2), "{args}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{args}");
+        assert!(!output.stderr.is_empty(), "{args}");
+    }
+}
+
+#[test]
+fn help_and_version_are_results() {
+    for args in ["--help", "--version", "help inject", "exec -h", "partition --help"] {
+        let output = chaos(args);
+        assert_eq!(output.status.code(), Some(0), "{args}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args}");
+    }
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = chaos(&format!("completions {shell}"));
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("partition"), "{shell}");
+    }
+    assert_eq!(chaos("completions tcsh").status.code(), Some(2));
+}
+
+#[test]
+fn a_manual_page_for_every_command() {
+    let scratch = Scratch::new("man");
+    let output = chaos(&format!("man {}", scratch.path().join("new/man1").display()));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for page in ["chaos.1", "chaos-exec.1", "chaos-inject.1", "chaos-partition.1", "chaos-stop.1"] {
+        let page = fs::read_to_string(scratch.path().join("new/man1").join(page)).unwrap();
+        assert!(page.contains(".TH"), "{page}");
+    }
+    let output = chaos("man");
+    assert!(text(&output.stdout).contains(".TH chaos 1"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_panic() {
+    let mut child = Command::new(CHAOS)
+        .args(["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
