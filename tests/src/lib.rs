@@ -1,1 +1,7 @@
-//! Tests that need a kernel.
+//! Tests that need a kernel, and the harness they share: packets, namespaces, measurements,
+//! snapshots of the machine, and the `chaos` command under test.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
+
+pub mod lab;
+pub mod packet;
+pub mod skip;
