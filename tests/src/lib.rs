@@ -3,5 +3,6 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
 pub mod lab;
+pub mod measure;
 pub mod packet;
 pub mod skip;
