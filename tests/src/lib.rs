@@ -2,7 +2,10 @@
 //! snapshots of the machine, and the `chaos` command under test.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
+pub mod chaos;
 pub mod lab;
 pub mod measure;
 pub mod packet;
+pub mod progrun;
 pub mod skip;
+pub mod snapshot;
