@@ -15,7 +15,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    lab::process::{self, Process},
+    lab::{
+        netns::Netns,
+        process::{self, Process},
+    },
     snapshot::RUN_VARIABLE,
 };
 
@@ -80,6 +83,12 @@ impl RuleCounters {
     }
 }
 
+/// What a line is: `started`, `tick`, `event`, `note`, `summary`.
+#[must_use]
+pub fn kind(line: &Value) -> Option<&str> {
+    line.get("type").and_then(Value::as_str)
+}
+
 /// The rules of a `tick` or `summary` line.
 ///
 /// # Errors
@@ -116,6 +125,14 @@ impl Chaos {
     pub fn start(arguments: &str) -> Result<Self> {
         let (subcommand, rest) = arguments.split_once(' ').context("a subcommand and its arguments")?;
         Self::start_command(command(&format!("{subcommand} --json {rest}"))?)
+    }
+
+    /// `chaos inject netns:NAME --for 2m` with these faults and match flags.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn inject(netns: &Netns, flags: &str) -> Result<Self> {
+        Self::start(&format!("inject netns:{} --for 2m {flags}", netns.name()))
     }
 
     /// The same with a prepared command, which must print JSON lines.
@@ -163,22 +180,22 @@ impl Chaos {
         &self.seen
     }
 
-    /// Waits for the next line whose `event` is `event`.
+    /// Waits for the next line of this kind (`started`, `tick`, `event`, `summary`).
     ///
     /// # Errors
     /// When none comes within `limit`.
-    pub fn wait_for(&mut self, event: &str, limit: Duration) -> Result<Value> {
+    pub fn wait_for(&mut self, kind_wanted: &str, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.get("event").and_then(Value::as_str) == Some(event) {
+                    if kind(&line) == Some(kind_wanted) {
                         return Ok(line);
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    bail!("no `{event}` line within {limit:?}; there were {:?}", self.seen)
+                    bail!("no `{kind_wanted}` line within {limit:?}; there were {:?}", self.seen)
                 }
             }
         }
@@ -226,7 +243,7 @@ mod tests {
 
     #[test]
     fn counters_are_read_from_a_line() {
-        let line = json!({"event": "tick", "rules": [{"name": "loss 10%",
+        let line = json!({"type": "tick", "rules": [{"name": "loss 10%",
             "egress": {"matched_packets": 7, "dropped_packets": 1}, "ingress": {"matched_packets": 2}}]});
         let rules = rules(&line).unwrap();
         assert_eq!(rules[0].name, "loss 10%");

@@ -16,3 +16,4 @@ pub mod capture;
 pub mod order;
 pub mod ping;
 pub mod stats;
+pub mod tcp;
