@@ -1,1 +1,11 @@
-//! Tests that need a kernel.
+//! Tests that need a kernel, and the harness they share: packets, namespaces, measurements,
+//! snapshots of the machine, and the `chaos` command under test.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
+
+pub mod chaos;
+pub mod lab;
+pub mod measure;
+pub mod packet;
+pub mod progrun;
+pub mod skip;
+pub mod snapshot;

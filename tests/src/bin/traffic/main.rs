@@ -1,0 +1,111 @@
+//! The traffic of the tests as a program of its own, so that it can live in a namespace and a
+//! cgroup: `traffic sink ADDRESS` and `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION`.
+//!
+//! Both print one JSON record a connection, with the counts of wire segments from `TCP_INFO`.
+
+mod tcp_info;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use chaos_tests::measure::bulk::{Received, Sent};
+use nix::sys::socket::{setsockopt, sockopt};
+use tcp_info::TcpInfo;
+
+/// After the last byte, a spurious retransmission may still be on its way.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long the sender waits for the last acknowledgement.
+const DRAIN_LIMIT: Duration = Duration::from_mins(1);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let parts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["sink", at] => sink(at.parse()?),
+        ["bulk", to, streams, segments, congestion] => {
+            bulk(to.parse()?, streams.parse()?, segments.parse()?, congestion)
+        }
+        _ => bail!("usage: traffic sink ADDRESS | bulk ADDRESS STREAMS SEGMENTS CONGESTION"),
+    }
+}
+
+fn print(record: &impl serde::Serialize) -> Result<()> {
+    let line = serde_json::to_string(record)?;
+    writeln!(std::io::stdout().lock(), "{line}").context("writing a record")
+}
+
+/// Reads every connection to its end; prints an empty line when it listens, and ends when
+/// stdin is closed and the connections are done.
+fn sink(at: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(at).with_context(|| format!("listening at {at}"))?;
+    writeln!(std::io::stdout().lock())?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || swallow(stream));
+        }
+    });
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    thread::sleep(SETTLE * 2);
+    Ok(())
+}
+
+fn swallow(mut stream: TcpStream) -> Result<()> {
+    let port = stream.peer_addr()?.port();
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        bytes += length as u64;
+    }
+    thread::sleep(SETTLE);
+    let info = TcpInfo::of(&stream)?;
+    print(&Received { port, segments: info.data_segs_in.into(), bytes })
+}
+
+fn bulk(to: SocketAddr, streams: u32, segments: u64, congestion: &str) -> Result<()> {
+    let counts: Vec<AtomicU64> = (0..streams).map(|_| AtomicU64::new(0)).collect();
+    thread::scope(|scope| {
+        let senders: Vec<_> =
+            counts.iter().map(|own| scope.spawn(|| send(to, segments, congestion, own, &counts))).collect();
+        senders.into_iter().try_for_each(|sender| match sender.join() {
+            Ok(Ok(record)) => print(&record),
+            Ok(Err(error)) => Err(error),
+            Err(_) => bail!("a sender panicked"),
+        })
+    })
+}
+
+/// Sends until all connections together have sent `segments`, waits until all is acknowledged.
+fn send(to: SocketAddr, segments: u64, congestion: &str, own: &AtomicU64, all: &[AtomicU64]) -> Result<Sent> {
+    let mut stream = TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
+    setsockopt(&stream, sockopt::TcpCongestion, &congestion.into()).context("TCP_CONGESTION")?;
+    let block = vec![0x5a; 64 << 10];
+    while all.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>() < segments {
+        stream.write_all(&block).context("sending")?;
+        own.store(TcpInfo::of(&stream)?.data_segs_out.into(), Ordering::Relaxed);
+    }
+    let deadline = Instant::now() + DRAIN_LIMIT;
+    loop {
+        let info = TcpInfo::of(&stream)?;
+        if info.unacked == 0 && info.notsent_bytes == 0 {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("{} segments are still not acknowledged", info.unacked);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(SETTLE);
+    let info = TcpInfo::of(&stream)?;
+    Ok(Sent {
+        port: stream.local_addr()?.port(),
+        segments: info.data_segs_out.into(),
+        retransmitted: info.total_retrans.into(),
+        mss: info.snd_mss,
+    })
+}

@@ -1,0 +1,66 @@
+//! Tests that cannot run here say so.
+//!
+//! The line `SKIPPED: <test>: <reason>` is what the test runner collects; a skipped test is
+//! never silent, since the line is printed past the capture of the test harness.
+
+use std::{env, io::Write, path::PathBuf};
+
+/// Writes the line of a skipped test to the real stderr, which the test harness does not capture.
+pub fn report(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
+
+/// The name of the running test (its thread's name).
+#[must_use]
+pub fn test_name() -> String {
+    std::thread::current().name().unwrap_or("unknown test").to_owned()
+}
+
+/// Where a program is in PATH.
+#[must_use]
+pub fn find_tool(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Skips the running test with a reason: prints it and returns.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        $crate::skip::report(&$crate::skip::test_name(), &format!($($reason)*));
+        return;
+    }};
+}
+
+/// Skips the running test unless it runs as root.
+#[macro_export]
+macro_rules! require_root {
+    () => {
+        if !::nix::unistd::geteuid().is_root() {
+            $crate::skip!("needs root; run `sudo -E cargo xtask test`");
+        }
+    };
+}
+
+/// Skips the running test unless every named program is in PATH.
+#[macro_export]
+macro_rules! require_tools {
+    ($($tool:literal),+ $(,)?) => {
+        $(
+            if $crate::skip::find_tool($tool).is_none() {
+                $crate::skip!("needs the program `{}`", $tool);
+            }
+        )+
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_tool;
+
+    #[test]
+    fn tools_are_looked_up_in_the_path() {
+        assert!(find_tool("sh").is_some());
+        assert!(find_tool("no-such-program-anywhere").is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! The machine before and after: what is there now that was not, and what is gone.
+//!
+//! A snapshot holds lines in sections (`links ct-1-0`, `bpf programs`, ...); the difference of
+//! two is the list of lines that only one has. What the kernel changes by itself (counters,
+//! timers, times) is left out, and so is what another living process of this machine holds.
+
+mod bpf;
+mod network;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, iter,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use crate::lab::{cgroup, netns::Netns, own_prefix};
+
+/// The state of the machine in lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    sections: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Snapshot {
+    /// Looks at the whole machine: BPF programs, maps and links, processes started by this test
+    /// run, cgroups, and for our own namespace and `namespaces` links, qdiscs, filters,
+    /// addresses, routes, firewall rules, offload settings and sysctls. What vanishes fastest is
+    /// read first, so that the moment of the call counts.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn take(namespaces: &[&Netns]) -> Result<Self> {
+        let mut snapshot = Self::default();
+        let foreign = bpf::held_by_others();
+        snapshot.add("bpf links", bpf::links(&foreign));
+        for (name, inside) in network::places(namespaces) {
+            snapshot.add(&format!("links {name}"), network::links(inside)?);
+        }
+        snapshot.add("bpf programs", bpf::programs(&foreign));
+        snapshot.add("bpf maps", bpf::maps(&foreign));
+        snapshot.add("processes", own_processes());
+        snapshot.add("cgroups", cgroup_names()?);
+        snapshot.add("named namespaces", named_namespaces());
+        for (name, inside) in network::places(namespaces) {
+            for (section, lines) in network::settings(inside)? {
+                snapshot.add(&format!("{section} {name}"), lines);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    fn add(&mut self, section: &str, lines: impl IntoIterator<Item = String>) {
+        self.sections.entry(section.to_owned()).or_default().extend(lines);
+    }
+
+    /// What `self` has and `before` had not (`+`), and the other way round (`-`).
+    #[must_use]
+    pub fn diff(&self, before: &Self) -> Vec<String> {
+        let empty = BTreeSet::new();
+        let names: BTreeSet<_> = self.sections.keys().chain(before.sections.keys()).collect();
+        let mut lines = Vec::new();
+        for name in names {
+            let now = self.sections.get(name).unwrap_or(&empty);
+            let then = before.sections.get(name).unwrap_or(&empty);
+            lines.extend(now.difference(then).map(|line| format!("+ {name}: {line}")));
+            lines.extend(then.difference(now).map(|line| format!("- {name}: {line}")));
+        }
+        lines
+    }
+
+    /// Takes snapshots until one equals `self`, at most until `limit` is over.
+    ///
+    /// # Errors
+    /// With the last difference, when none does.
+    pub fn settle(&self, namespaces: &[&Netns], limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let diff = Self::take(namespaces)?.diff(self);
+            if diff.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the machine is not as it was after {limit:?}:\n{}", diff.join("\n"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The variable by which every process started by this test run is known, also after it has
+/// detached itself from us.
+pub const RUN_VARIABLE: &str = "CHAOS_TESTS_RUN";
+
+/// Whether the process carries our [`RUN_VARIABLE`], or is this process.
+fn is_ours(process: &Path) -> bool {
+    let own = std::process::id().to_string();
+    if process.file_name().is_some_and(|pid| *pid == *own) {
+        return true;
+    }
+    let mark = format!("{RUN_VARIABLE}={own}");
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// `pid name` of every process of this run but ourselves.
+fn own_processes() -> Vec<String> {
+    let own = std::process::id().to_string();
+    processes()
+        .filter(|path| path.file_name().is_some_and(|pid| *pid != *own) && is_ours(path))
+        .map(|path| {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            format!("{} {}", path.display(), name.trim())
+        })
+        .collect()
+}
+
+/// Every cgroup directory but those of other test runs.
+fn cgroup_names() -> Result<Vec<String>> {
+    let root = cgroup::mount()?;
+    let mut waiting = vec![root.clone()];
+    let directories = iter::from_fn(move || {
+        let next = waiting.pop()?;
+        let entries = fs::read_dir(&next).into_iter().flatten().flatten();
+        waiting.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        Some(next)
+    });
+    let names = directories.map(|path| path.strip_prefix(&root).unwrap_or(&path).display().to_string());
+    Ok(names.filter(|name| !name.starts_with("ct-") || name.starts_with(&own_prefix())).collect())
+}
+
+/// Named namespaces of this run, and those named like ours to the user.
+fn named_namespaces() -> Vec<String> {
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("chaos") || name.starts_with(&own_prefix()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Snapshot;
+    use crate::lab::{alone, shapes::Pair};
+
+    /// One change of every sort is seen, and undoing it is too.
+    #[test]
+    fn changes_are_seen_and_their_undoing_too() {
+        crate::require_root!();
+        let _alone = alone().unwrap();
+        let pair = Pair::new().unwrap();
+        let namespaces = [&pair.a, &pair.b];
+        let before = Snapshot::take(&namespaces).unwrap();
+        before.settle(&namespaces, Duration::from_secs(2)).unwrap();
+        let changes = [
+            ("ip link add chaos-x type veth", "ip link del chaos-x", "links"),
+            ("tc qdisc add dev va clsact", "tc qdisc del dev va clsact", "qdiscs"),
+            ("ethtool -K va tso off", "ethtool -K va tso on", "offloads"),
+            ("sysctl -qw net.ipv4.conf.va.rp_filter=2", "sysctl -qw net.ipv4.conf.va.rp_filter=0", "sysctls"),
+            ("nft add table inet x", "nft delete table inet x", "firewall"),
+            ("ip route add 10.9.0.0/16 via 10.77.0.2", "ip route del 10.9.0.0/16", "routes"),
+        ];
+        for (change, undo, section) in changes {
+            pair.a.run(change).unwrap();
+            let diff = Snapshot::take(&namespaces).unwrap().diff(&before);
+            assert!(diff.iter().any(|line| line[2..].starts_with(section)), "{change}: {diff:?}");
+            pair.a.run(undo).unwrap();
+            before.settle(&namespaces, Duration::from_secs(5)).unwrap();
+        }
+    }
+
+    #[test]
+    fn leftovers_and_losses_are_both_named() {
+        let (mut before, mut after) = (Snapshot::default(), Snapshot::default());
+        before.add("links x", ["veth0".to_owned()]);
+        after.add("bpf maps", ["7 RULES".to_owned()]);
+        assert_eq!(after.diff(&before), ["+ bpf maps: 7 RULES", "- links x: veth0"]);
+    }
+}
