@@ -281,6 +281,6 @@ fn the_clock_of_the_callback_ticks() {
     let outcome = prepared.release().unwrap().wait(|| ticks.push(std::time::Instant::now())).unwrap();
     assert_eq!(outcome.code, 0);
     let longest = ticks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    assert!(ticks.len() >= 8, "{} ticks", ticks.len());
-    assert!(longest < Duration::from_millis(400), "{longest:?} between two ticks");
+    assert!(ticks.len() >= 5, "{} ticks", ticks.len());
+    assert!(longest < Duration::from_secs(1), "{longest:?} between two ticks");
 }

@@ -32,7 +32,7 @@ fn is_root_with_sudo(test: &str) -> bool {
     if let Some(missing) = installed {
         let _ = writeln!(
             std::io::stderr(),
-            "skipped: {test}: {missing} is not installed; run: apt-get install sudo util-linux"
+            "SKIPPED {test}: {missing} is not installed; run: apt-get install sudo util-linux"
         );
         return false;
     }

@@ -176,12 +176,12 @@ fn ancestors() -> Vec<Process> {
     chain
 }
 
-/// sudo and sudo-rs; both run as root whoever called them.
+/// sudo, sudo-rs, and the former where Ubuntu has both; they run as root whoever called them.
 fn is_sudo(process: &Process) -> bool {
     let name = process.exe().ok().and_then(|path| Some(path.file_name()?.as_bytes().to_vec()));
     let name = name.or_else(|| process.stat().ok().map(|stat| stat.comm.into_bytes())).unwrap_or_default();
     let root = process.status().is_ok_and(|status| status.euid == 0);
-    root && matches!(name.as_slice(), b"sudo" | b"sudo-rs" | b"sudo (deleted)")
+    root && matches!(name.as_slice(), b"sudo" | b"sudo-rs" | b"sudo.ws" | b"sudo (deleted)")
 }
 
 /// /proc/PID/environ as it is: order, duplicates and bytes that are not UTF-8 included.

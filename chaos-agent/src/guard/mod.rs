@@ -42,11 +42,13 @@ pub enum Job {
         /// Its directory, absolute.
         directory: PathBuf,
     },
-    /// Remove a traffic filter if it still has our program. Registered with the namespace of its interface.
+    /// Remove a traffic filter if it still has our program. Registered with the namespace of its interface, before
+    /// the filter is attached.
     RemoveFilter {
         /// Which one.
         filter: OwnFilter,
-        /// Remove the clsact qdisc too, if it is empty then: only true when we added it.
+        /// Remove the clsact qdisc too, if it is empty after all filters of ours are gone. Only true when we add it:
+        /// look for one ([`crate::net::tc::ingress_qdisc`]), register, then add.
         remove_clsact: bool,
     },
 }

@@ -25,16 +25,16 @@ use crate::{
     cgroup::{Removal, remove_if_empty, wait_for_change},
     net::{
         netlink::{Netlink, NetlinkError},
-        tc::{self, OwnFilter},
+        tc,
     },
 };
 
 /// Longest message; a job is a path (4,096 bytes at most, each written as up to six) or a few numbers.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
-/// How often a filter that cannot be removed now is tried again, and how long apart.
-const FILTER_ATTEMPTS: usize = 20;
-const FILTER_PAUSE: Duration = Duration::from_millis(50);
+/// How often something that cannot be removed now is tried again, and how long apart.
+const ATTEMPTS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the two descriptors of the guard lie after the others were closed.
 const SOCKET: RawFd = 3;
@@ -148,15 +148,24 @@ fn receive(socket: &OwnedFd) -> nix::Result<Option<(Message, Option<OwnedFd>)>> 
     message.map(|message| Some((message, namespace))).ok_or(Errno::EBADMSG)
 }
 
-/// Does the jobs: filters at once, cgroups as they empty.
+/// Does the jobs: filters at once, then the qdiscs that they leave empty, and cgroups as they empty.
 fn work(jobs: Jobs) {
     let mut cgroups = Vec::new();
+    let mut filters = Vec::new();
     for (job, namespace) in jobs.into_values() {
         match job {
             Job::RemoveCgroup { directory } => cgroups.push(directory),
-            Job::RemoveFilter { filter, remove_clsact } => remove_filter(&filter, remove_clsact, namespace),
+            Job::RemoveFilter { filter, remove_clsact } => filters.push((filter, remove_clsact, namespace)),
         }
     }
+    for (filter, _, namespace) in &filters {
+        insist(namespace.as_ref(), |netlink| tc::remove_filter(netlink, filter).map(drop));
+    }
+    for (filter, _, namespace) in filters.iter().filter(|(_, remove_clsact, _)| *remove_clsact) {
+        insist(namespace.as_ref(), |netlink| tc::remove_empty_clsact(netlink, filter.interface).map(drop));
+    }
+    // What still runs may run for long, and must not keep a deleted namespace alive.
+    drop(filters);
     remove_cgroups(cgroups);
 }
 
@@ -166,28 +175,20 @@ fn remove_cgroups(mut cgroups: Vec<PathBuf>) {
         cgroups.retain(|directory| matches!(remove_if_empty(directory), Ok(Removal::Populated)));
         let Some(first) = cgroups.first() else { return };
         if wait_for_change(first, Duration::from_secs(1)).is_err() {
-            thread::sleep(FILTER_PAUSE);
+            thread::sleep(PAUSE);
         }
     }
 }
 
-/// Removes a filter in its namespace; nobody is left to hear of a failure, so it tries for a second.
-fn remove_filter(filter: &OwnFilter, remove_clsact: bool, namespace: Option<OwnedFd>) {
+/// Works in a namespace; nobody is left to hear of a failure, so it tries for a second.
+fn insist(namespace: Option<&OwnedFd>, mut work: impl FnMut(&mut Netlink) -> Result<(), NetlinkError>) {
     if namespace.is_some_and(|namespace| setns(namespace, CloneFlags::CLONE_NEWNET).is_err()) {
         return;
     }
-    for _ in 0..FILTER_ATTEMPTS {
-        let attempt = || -> Result<(), NetlinkError> {
-            let mut netlink = Netlink::route()?;
-            tc::remove_filter(&mut netlink, filter)?;
-            if remove_clsact {
-                tc::remove_empty_clsact(&mut netlink, filter.interface)?;
-            }
-            Ok(())
-        };
-        if attempt().is_ok() {
+    for _ in 0..ATTEMPTS {
+        if Netlink::route().and_then(|mut netlink| work(&mut netlink)).is_ok() {
             return;
         }
-        thread::sleep(FILTER_PAUSE);
+        thread::sleep(PAUSE);
     }
 }

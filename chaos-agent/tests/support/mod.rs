@@ -17,10 +17,8 @@ pub(crate) fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         // Not eprintln: the test harness would keep it to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: {test}: needs root; run: sudo -E cargo test -p chaos-agent"
-        );
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED {test}: needs root; run: sudo -E cargo test -p chaos-agent");
     }
     root
 }
