@@ -17,8 +17,9 @@ use std::{
 use support::{Scratch, is_root, output, runner};
 use terminal::Terminal;
 
-/// Both ways in which sudo can run a command (sudoers(5), `use_pty`).
-const SUDO_MODES: [&str; 2] = ["use_pty", "!use_pty"];
+/// How sudo can run a command (sudoers(5)): watched through a terminal of its own, watched, or replaced by it.
+const SUDO_WATCHES: [&str; 2] = ["use_pty", "!use_pty"];
+const SUDO_IS_REPLACED: &str = "!use_pty,!pam_session,!pam_setcred";
 
 /// True when the test can run.
 fn is_root_with_sudo(test: &str) -> bool {
@@ -66,7 +67,7 @@ fn job_control_is_the_shells_through_sudo() {
     if !is_root_with_sudo("job_control_is_the_shells_through_sudo") {
         return;
     }
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES.into_iter().chain([SUDO_IS_REPLACED]) {
         let prefix = format!("sudo -n {}", runner().display());
         Terminal::open(shell_of_nobody(mode, &["-i"])).job_control(&prefix);
     }
@@ -90,7 +91,7 @@ fn the_command_is_the_callers() {
          LD_LIBRARY_PATH=/nowhere SUDO_EDITOR=ed; ",
         scratch.0.display()
     );
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES {
         let run = |prefix: &str| {
             let line = format!("{settings} {prefix} only-in-the-users-path; echo code $?");
             let (text, ran) = output(shell_of_nobody(mode, &["-c", &line]).stdin(Stdio::null()));
@@ -109,11 +110,26 @@ fn the_command_is_the_callers() {
 }
 
 #[test]
+fn without_a_sudo_process_the_callers_first_environment_serves() {
+    if !is_root_with_sudo("without_a_sudo_process_the_callers_first_environment_serves") {
+        return;
+    }
+    let line = format!(
+        "umask 027; sudo -n {} sh -c 'id -un; umask; env | sort; ps -o comm= $PPID'; true",
+        runner().display()
+    );
+    let (text, ran) = output(shell_of_nobody(SUDO_IS_REPLACED, &["-c", &line]).stdin(Stdio::null()));
+    assert!(text.starts_with("nobody\n0027\n"), "{text}{ran:?}");
+    assert!(text.contains("\nPATH=/usr/bin:/bin\n") && text.contains("\nHOME=/nonexistent\n"), "{text}");
+    assert!(!text.contains("SUDO_"), "{text}");
+}
+
+#[test]
 fn no_descriptor_of_ours_passes_on() {
     if !is_root_with_sudo("no_descriptor_of_ours_passes_on") {
         return;
     }
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES {
         let line = format!("sudo -n {} ls /proc/self/fd; true", runner().display());
         let (text, ran) = output(shell_of_nobody(mode, &["-c", &line]).stdin(Stdio::null()));
         // 3 is the directory that ls reads.
@@ -126,7 +142,7 @@ fn the_callers_environment_is_found_through_a_shell_between() {
     if !is_root_with_sudo("the_callers_environment_is_found_through_a_shell_between") {
         return;
     }
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES {
         let line = format!(
             "export LATE=yes; sudo -n sh -c 'cd /etc; {} sh -c \"echo \\$LATE; pwd; id -un\"; true'",
             runner().display()
@@ -141,7 +157,7 @@ fn the_directory_is_the_callers_whatever_sudo_chose() {
     if !is_root_with_sudo("the_directory_is_the_callers_whatever_sudo_chose") {
         return;
     }
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES {
         let line = format!("cd /usr; sudo -n -D /etc {} pwd; true", runner().display());
         let (text, ran) = output(shell_of_nobody(mode, &["-c", &line]).stdin(Stdio::null()));
         assert_eq!(text, "/usr\n", "{mode}: {ran:?}");
@@ -153,7 +169,7 @@ fn exit_codes_come_through_sudo() {
     if !is_root_with_sudo("exit_codes_come_through_sudo") {
         return;
     }
-    for mode in SUDO_MODES {
+    for mode in SUDO_WATCHES.into_iter().chain([SUDO_IS_REPLACED]) {
         for (command, code) in
             [("sh -c 'exit 42'", 42), ("sh -c 'kill -TERM $$'", 143), ("no-such-program", 127)]
         {

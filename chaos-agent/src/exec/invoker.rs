@@ -6,12 +6,12 @@
 //! are read from sudo's parent, because sudo changes its own (`RLIMIT_NPROC`, `RLIMIT_CORE`, sudo(8)).
 
 use std::{
-    ffi::{CString, OsStr},
+    ffi::CString,
     fs::{self, File},
     os::{
         fd::OwnedFd,
         unix::{
-            ffi::{OsStrExt, OsStringExt},
+            ffi::OsStrExt,
             fs::{MetadataExt, OpenOptionsExt},
         },
     },
@@ -20,7 +20,7 @@ use std::{
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use procfs::process::Process;
 
-use super::limits::Limits;
+use super::{environment, limits::Limits};
 
 /// A chain of parents longer than this is not followed.
 const ANCESTORS_MAX: usize = 64;
@@ -32,8 +32,8 @@ pub enum EnvironmentSource {
     Own,
     /// sudo's initial environment: what the calling shell had exported.
     Sudo,
-    /// The calling process's initial environment: sudo replaced itself by us, and with it what the shell
-    /// exported later.
+    /// The calling process's initial environment, completed by what sudo let through: sudo replaced itself by us
+    /// (without `use_pty` and PAM sessions), and what the shell had exported after its start went with it.
     Caller,
     /// Ours without sudo's variables; neither of the others could be read.
     Reconstructed,
@@ -72,7 +72,7 @@ impl Invoker {
     /// command runs as we do.
     #[must_use]
     pub fn detect() -> Self {
-        let own = || Self::direct(own_environment());
+        let own = || Self::direct(environment::own());
         if !geteuid().is_root() {
             return own();
         }
@@ -102,10 +102,16 @@ impl Invoker {
             None => database_groups(user.as_ref(), gid),
         };
         let (environment_source, environment) = sudo
-            .and_then(initial_environment)
+            .and_then(environment::initial)
             .map(|environment| (EnvironmentSource::Sudo, environment))
-            .or_else(|| Some((EnvironmentSource::Caller, caller.and_then(initial_environment)?)))
-            .unwrap_or_else(|| (EnvironmentSource::Reconstructed, reconstructed(user.as_ref())));
+            .or_else(|| {
+                let initial = caller.and_then(environment::initial)?;
+                Some((EnvironmentSource::Caller, environment::completed(initial, environment::own())))
+            })
+            .unwrap_or_else(|| {
+                let environment = environment::reconstructed(environment::own(), user.as_ref());
+                (EnvironmentSource::Reconstructed, environment)
+            });
         Self {
             identity: Some(Identity { uid, gid, groups }),
             environment,
@@ -182,58 +188,6 @@ fn is_sudo(process: &Process) -> bool {
     let name = name.or_else(|| process.stat().ok().map(|stat| stat.comm.into_bytes())).unwrap_or_default();
     let root = process.status().is_ok_and(|status| status.euid == 0);
     root && matches!(name.as_slice(), b"sudo" | b"sudo-rs" | b"sudo.ws" | b"sudo (deleted)")
-}
-
-/// /proc/PID/environ as it is: order, duplicates and bytes that are not UTF-8 included.
-fn initial_environment(process: &Process) -> Option<Vec<CString>> {
-    let bytes =
-        fs::read(format!("/proc/{}/environ", process.pid())).ok().filter(|bytes| !bytes.is_empty())?;
-    Some(
-        bytes
-            .split(|byte| *byte == 0)
-            .filter(|entry| !entry.is_empty())
-            .filter_map(|entry| CString::new(entry).ok())
-            .collect(),
-    )
-}
-
-fn own_environment() -> Vec<CString> {
-    let joined = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        let mut entry = name.into_vec();
-        entry.push(b'=');
-        entry.extend(value.as_bytes());
-        CString::new(entry).ok()
-    };
-    std::env::vars_os().filter_map(joined).collect()
-}
-
-/// Ours without what sudo added, and with the user's own names.
-fn reconstructed(user: Option<&User>) -> Vec<CString> {
-    let mut replaced: Vec<(&str, &OsStr)> = Vec::new();
-    if let Some(user) = user {
-        let name = OsStr::new(&user.name);
-        replaced = vec![
-            ("HOME", user.dir.as_os_str()),
-            ("SHELL", user.shell.as_os_str()),
-            ("USER", name),
-            ("LOGNAME", name),
-        ];
-    }
-    let mut environment: Vec<_> = own_environment()
-        .into_iter()
-        .filter(|entry| !entry.as_bytes().starts_with(b"SUDO_"))
-        .filter(|entry| !replaced.iter().any(|(name, _)| is_variable(entry, name)))
-        .collect();
-    let entries = replaced
-        .into_iter()
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok());
-    environment.extend(entries);
-    environment
-}
-
-/// Whether an entry is `name=...`.
-pub(super) fn is_variable(entry: &CString, name: &str) -> bool {
-    entry.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
 }
 
 fn variable(name: &str) -> Option<u32> {

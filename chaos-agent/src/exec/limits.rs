@@ -59,16 +59,16 @@ impl Limits {
     /// it ours is the most there is. Makes only system calls, so it may follow a fork.
     pub(super) fn apply(&self) {
         for limit in &self.0 {
-            let wanted = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+            let wanted = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
             if prlimit(limit.number, Some(&wanted), None) {
                 continue;
             }
-            let mut ours = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+            let mut ours = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             if prlimit(limit.number, None, Some(&mut ours)) {
                 let hard = limit.hard.min(ours.rlim_max);
                 prlimit(
                     limit.number,
-                    Some(&libc::rlimit64 { rlim_cur: limit.soft.min(hard), rlim_max: hard }),
+                    Some(&libc::rlimit { rlim_cur: limit.soft.min(hard), rlim_max: hard }),
                     None,
                 );
             }
@@ -77,9 +77,9 @@ impl Limits {
 }
 
 /// prlimit(2) on the calling process; true when it succeeded.
-fn prlimit(resource: i64, new: Option<&libc::rlimit64>, old: Option<&mut libc::rlimit64>) -> bool {
+fn prlimit(resource: i64, new: Option<&libc::rlimit>, old: Option<&mut libc::rlimit>) -> bool {
     let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
     let old = old.map_or(std::ptr::null_mut(), std::ptr::from_mut);
-    // SAFETY: the pointers are null or to live structures of the size the kernel expects (rlimit64).
+    // SAFETY: the pointers are null or to live structures of the size the kernel expects (`struct rlimit64`, which rlimit is on 64 bit).
     unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, old) == 0 }
 }

@@ -5,6 +5,7 @@
 //! its end. When anything fails before the release, or we are killed, the command never runs.
 
 mod client;
+mod environment;
 mod inherited;
 mod invoker;
 mod limits;
@@ -15,7 +16,7 @@ mod witness;
 use std::{
     ffi::OsString,
     io,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -167,7 +168,7 @@ fn place(
         .transpose()
         .map_err(system("telling the guard"))?;
     let transient = Transient::create(hierarchy, directory)?;
-    let home = Home { transient, registration };
+    let home = Home { transient, registration, guard: guard.cloned() };
     let (child, ready) = Child::spawn(plan, home.transient.directory())
         .map_err(system("starting the command in its cgroup"))?;
     Ok((home, child, ready))
@@ -177,10 +178,9 @@ fn refused(program: PathBuf, source: io::Error, invoker: &Invoker) -> ExecError 
     if source.raw_os_error() != Some(libc::ENOENT) {
         return ExecError::NotExecutable { program, source };
     }
-    let path = invoker.environment.iter().find(|entry| invoker::is_variable(entry, "PATH"));
-    let searched = path
-        .filter(|_| program.components().count() == 1)
-        .map(|entry| entry.to_string_lossy().trim_start_matches("PATH=").to_owned());
+    let searched = environment::find(&invoker.environment, "PATH")
+        .filter(|_| !program.as_os_str().as_bytes().contains(&b'/'))
+        .map(|path| String::from_utf8_lossy(path).into_owned());
     ExecError::NotFound { program, searched }
 }
 
@@ -189,6 +189,7 @@ fn refused(program: PathBuf, source: io::Error, invoker: &Invoker) -> ExecError 
 struct Home {
     transient: Transient,
     registration: Option<Registration>,
+    guard: Option<Guard>,
 }
 
 impl Home {
@@ -335,8 +336,12 @@ impl ExitOutcome {
     /// Ends this process as the command ended: with its code; and by the signal itself when that was the
     /// terminal's Ctrl-C or Ctrl-\, because a shell's loop goes on after exit code 130.
     pub fn exit(self) -> ! {
-        let Self { code, by_terminal, home, signals, .. } = self;
+        let Self { code, by_terminal, mut home, signals, .. } = self;
+        let guard = home.guard.take();
         drop(home);
+        if let Some(guard) = guard {
+            guard.finish();
+        }
         drop(signals);
         if let Some(signal) = by_terminal {
             signals::die_of(signal);

@@ -20,8 +20,8 @@ use std::{
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
 use super::{
-    inherited,
-    invoker::{Identity, Invoker, is_variable},
+    environment, inherited,
+    invoker::{Identity, Invoker},
 };
 
 /// `CLONE_INTO_CGROUP` of clone(2), 5.7; the libc crate's type is too narrow for it.
@@ -86,8 +86,7 @@ fn candidates(words: &[CString], environment: &[CString]) -> Vec<CString> {
     if name.contains(&b'/') {
         return CString::new(name).into_iter().collect();
     }
-    let path = environment.iter().find(|entry| is_variable(entry, "PATH"));
-    let path = path.map_or(DEFAULT_PATH, |entry| &entry.as_bytes()["PATH=".len()..]);
+    let path = environment::find(environment, "PATH").unwrap_or(DEFAULT_PATH);
     path.split(|byte| *byte == b':')
         // An empty element is the working directory.
         .map(|directory| if directory.is_empty() { b".".as_slice() } else { directory })

@@ -25,7 +25,10 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
+    sys::{
+        socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
+        wait::{Id, WaitPidFlag, waitid},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +116,12 @@ impl Guard {
         !ended_within(&self.0.pidfd, Duration::ZERO)
     }
 
+    /// Says that this process is about to end: the guard does the jobs that are left, and when there is none it
+    /// has left when this returns. Dropping the last clone does the same.
+    pub fn finish(&self) {
+        self.0.finish();
+    }
+
     /// Gives the guard a job; call it before making the thing. It is safe with the guard when this returns, even
     /// if we are killed next. `namespace` is kept open until the job is withdrawn, which keeps a deleted network
     /// namespace alive: withdraw it when the target goes.
@@ -137,6 +146,16 @@ impl Registration {
 }
 
 impl Inner {
+    fn finish(&self) {
+        // One that was killed cannot be told.
+        let _ = self.send(&Message::Finish, None);
+        // With jobs left it lives on, and init inherits it.
+        let patience = if self.outstanding.load(Ordering::Relaxed) == 0 { FAREWELL } else { Duration::ZERO };
+        ended_within(&self.pidfd, patience);
+        // Reaped if it has ended; fails without harm if that happened before.
+        let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+    }
+
     fn send(&self, message: &Message, namespace: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         let descriptors: Vec<RawFd> = namespace.iter().map(AsRawFd::as_raw_fd).collect();
@@ -154,13 +173,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let _ = self.send(&Message::Finish, None);
-        // With jobs left it lives on, and init inherits it.
-        let patience = if *self.outstanding.get_mut() == 0 { FAREWELL } else { Duration::ZERO };
-        ended_within(&self.pidfd, patience);
-        let mut status = 0;
-        // SAFETY: `status` outlives the call; the pid is our unreaped child, so it cannot be another's.
-        unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+        self.finish();
     }
 }
 
