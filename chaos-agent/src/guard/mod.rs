@@ -26,6 +26,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        signal::{SigSet, SigmaskHow},
         socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
         wait::{Id, WaitPidFlag, waitid},
     },
@@ -92,10 +93,18 @@ impl Guard {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let parent = pidfd_open(std::process::id().cast_signed())?;
+        // The guard keeps all signals blocked for good: a service manager or a Ctrl-C sends one to every process of
+        // a unit or group, and the guard is needed just then.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         // SAFETY: the child calls only `process::run`, which allocates but takes no other lock (module's head).
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
-            0 => process::run(&theirs, &parent),
+        let forked = unsafe { libc::fork() };
+        if forked == 0 {
+            process::run(&theirs, &parent);
+        }
+        let failure = io::Error::last_os_error();
+        before.thread_set_mask()?;
+        match forked {
+            -1 => Err(failure),
             pid => {
                 let pidfd = pidfd_open(pid)?;
                 let (next_id, outstanding) = (AtomicU64::new(0), AtomicUsize::new(0));

@@ -14,10 +14,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns},
-    sys::{
-        signal::{SigSet, SigmaskHow, sigprocmask},
-        socket::{ControlMessageOwned, MsgFlags, recvmsg},
-    },
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 
 use super::{Job, Message};
@@ -58,8 +55,6 @@ pub(super) fn run(socket: &OwnedFd, parent: &OwnedFd) -> ! {
 
 /// Leaves the terminal, the directory and every descriptor of the parent.
 fn become_daemon(socket: RawFd, parent: RawFd) -> io::Result<(OwnedFd, OwnedFd)> {
-    // A service manager sends SIGTERM to all processes of a unit; the guard is needed just then.
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
     // SAFETY: takes a terminated name of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"chaos-guard".as_ptr()) };
     nix::unistd::setsid()?;
