@@ -177,8 +177,10 @@ pub mod rule_flags {
 pub struct Rule {
     /// Stable id; 0 = no rule.
     pub id: u64,
-    /// Seed of draws and of the share of flows; 0 = random draws.
+    /// Seed of draws; 0 = random draws.
     pub seed: u64,
+    /// Seed of the share of flows.
+    pub share_seed: u64,
     /// When it was armed, boot clock: flows first seen later are new.
     pub armed_ns: u64,
     /// Acts from here on, boot clock.
@@ -277,6 +279,16 @@ pub struct FlowKey {
     pub proto: u32,
 }
 
+/// Who has a conversation or a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Inode of the target cgroup.
+    pub cgroup: u64,
+    /// The socket that booked it; 0 = unknown.
+    pub cookie: u64,
+}
+
 /// When a flow was first seen.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -347,12 +359,6 @@ pub mod control {
     pub const WORDS: u32 = 8;
 }
 
-/// Names of the maps, at most 15 characters (`BPF_OBJ_NAME_LEN`).
-pub mod maps {
-    /// [`super::control`] words.
-    pub const CONTROL: &str = "CHAOS_CONTROL";
-}
-
 /// What a test run of the classifier sees instead of clock, randomness and socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -365,4 +371,27 @@ pub struct TestInput {
     pub direction: u32,
     /// Ancestor cgroups of the socket by level, 0 = none.
     pub cgroups: [u64; 8],
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
+        Rule, Set, TestInput,
+    };
+
+    macro_rules! pod {
+        ($($ty:ty),+ $(,)?) => {
+            $(
+                // SAFETY: `repr(C)` of integers without padding (`tests/layout.rs`): every byte
+                // pattern is a value.
+                unsafe impl aya::Pod for $ty {}
+            )+
+        };
+    }
+
+    pod!(
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
+        Rule, Set, TestInput
+    );
 }

@@ -241,8 +241,7 @@ fn concerns<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
 fn concerns_flow<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
     let key = flow_key(&job.packet, job.netns, job.direction());
     if rule.flags & rule_flags::SHARE != 0 {
-        let seed = if rule.seed == 0 { rule.id } else { rule.seed };
-        if !rule.share.hits((flow_hash(seed, &key) >> 32) as u32) {
+        if !rule.share.hits((flow_hash(rule.share_seed, &key) >> 32) as u32) {
             return false;
         }
     }

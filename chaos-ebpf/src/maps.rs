@@ -6,13 +6,11 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Rule,
-        RuleState, Set,
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
+        Rule, RuleState, Set,
     },
     job::Job,
 };
-
-use crate::owner::Owner;
 
 const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 

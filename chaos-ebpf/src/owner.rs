@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use chaos_common::{
-    abi::{Direction, Flow, FlowKey, Header},
+    abi::{Direction, Flow, FlowKey, Header, Owner},
     job::Job,
     judge::opens_connection,
     lookup::{flow_key, has_flow, symmetric},
@@ -22,14 +22,6 @@ use crate::{
     source,
     world::Tables,
 };
-
-/// Who has a conversation or port. `cookie` names the socket that booked it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Owner {
-    pub(crate) cgroup: u64,
-    pub(crate) cookie: u64,
-}
 
 const PROTO_TCP: u32 = 6;
 /// A UDP flow idle for this long begins anew.

@@ -1,1 +1,22 @@
-//! The compiled object in the kernel: load, attach, maps. The only place that knows aya.
+//! The kernel side as the agent sees it: load, attach, fill tables, read counters. The only place
+//! that knows aya.
+
+mod attach;
+mod banks;
+mod bpffs;
+mod error;
+mod instance;
+mod memory;
+mod membarrier;
+mod object;
+mod owners;
+mod tables;
+mod telemetry;
+
+pub use attach::{AttachMode, Attached, How};
+pub use error::DatapathError;
+pub use instance::{Instance, InstanceSpec};
+pub use object::{OBJECT, Object, PROGRAMS};
+pub use owners::OwnerHooks;
+pub use tables::{CAPACITY, Maps};
+pub use telemetry::{DirectionCounters, KernelLog};

@@ -34,6 +34,10 @@ impl Fault for Loss {
         self.enabled != 0 && self.probability != Prob::ALWAYS && self.every != 1
     }
 
+    fn needs_ordinal(&self) -> bool {
+        self.every != 0
+    }
+
     #[inline(always)]
     fn decide<E: Env>(&self, draws: &Draws, env: &E, verdict: &mut Verdict) {
         if self.is_off() {

@@ -20,6 +20,16 @@ pub trait Fault: Copy + Default {
     /// Must see single wire packets: the rule's traffic goes through the normaliser.
     fn needs_wire(&self) -> bool;
 
+    /// Asks for the packet's ordinal in the rule.
+    fn needs_ordinal(&self) -> bool {
+        false
+    }
+
+    /// Without any other condition it takes a whole interface down, ARP and neighbour discovery included.
+    fn cuts_link(&self) -> bool {
+        false
+    }
+
     /// Adds its wish to the verdict.
     fn decide<E: Env>(&self, draws: &Draws, env: &E, verdict: &mut Verdict);
 }
@@ -94,6 +104,18 @@ macro_rules! faults {
             #[must_use]
             pub fn needs_wire(&self) -> bool {
                 false $( || self.$field.needs_wire() )+
+            }
+
+            /// At least one fault asks for the packet's ordinal.
+            #[must_use]
+            pub fn needs_ordinal(&self) -> bool {
+                false $( || self.$field.needs_ordinal() )+
+            }
+
+            /// At least one fault, without any other condition, takes a whole interface down.
+            #[must_use]
+            pub fn cuts_link(&self) -> bool {
+                false $( || self.$field.cuts_link() )+
             }
 
             /// What all faults together want done to one packet.

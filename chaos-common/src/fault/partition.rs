@@ -30,6 +30,10 @@ impl Fault for Partition {
         false
     }
 
+    fn cuts_link(&self) -> bool {
+        self.enabled != 0
+    }
+
     #[inline(always)]
     fn decide<E: Env>(&self, _draws: &Draws, _env: &E, verdict: &mut Verdict) {
         if !self.is_off() {

@@ -1,0 +1,229 @@
+//! The programs of one namespace: one instance of the object, attached to the namespace's devices.
+
+use std::collections::BTreeMap;
+
+use aya::{Ebpf, programs::SchedClassifier};
+
+use super::{AttachMode, Attached, DatapathError, How, Maps, Object, attach::Hook};
+use crate::{
+    guard::Guard,
+    net::{Netlink, addr, link, tc::Side, watch::LinkWatch},
+    netns::{Netns, NetnsId},
+};
+
+/// What an instance is made with.
+#[derive(Clone, Copy)]
+pub struct InstanceSpec<'a> {
+    /// Tables and constants.
+    pub object: &'a Object,
+    /// tcx, clsact or what is there.
+    pub mode: AttachMode,
+    /// Removes filters after us.
+    pub guard: Option<&'a Guard>,
+}
+
+/// A namespace with our programs.
+pub struct Instance {
+    netns: Netns,
+    cookie: u64,
+    ebpf: Ebpf,
+    mode: AttachMode,
+    guard: Option<Guard>,
+    devices: BTreeMap<u32, Vec<Attached>>,
+    watch: LinkWatch,
+}
+
+/// A device, and which of our programs it carries.
+const CLASSIFIERS: [(&str, Side); 2] = [("chaos_egress", Side::Egress), ("chaos_ingress", Side::Ingress)];
+
+impl Instance {
+    /// Loads the classifiers for a namespace; attaches nothing yet. The tables are taken from the
+    /// first instance: see [`Instance::take_maps`].
+    pub fn load(spec: InstanceSpec<'_>, netns: &Netns) -> Result<Self, DatapathError> {
+        let cookie = netns.cookie()?;
+        let mut ebpf = spec.object.instance(cookie, 0)?;
+        for (name, _) in CLASSIFIERS {
+            classifier(&mut ebpf, name)?.load().map_err(|error| DatapathError::load(name, &error))?;
+        }
+        let watch = netns.run(LinkWatch::open)??;
+        Ok(Self {
+            netns: netns.clone(),
+            cookie,
+            ebpf,
+            mode: spec.mode,
+            guard: spec.guard.cloned(),
+            devices: BTreeMap::new(),
+            watch,
+        })
+    }
+
+    /// The shared tables; only of the first instance.
+    pub fn take_maps(&mut self, with_log: bool) -> Result<Maps, DatapathError> {
+        Maps::take(&mut self.ebpf, with_log)
+    }
+
+    /// Which namespace.
+    #[must_use]
+    pub fn id(&self) -> NetnsId {
+        self.netns.id()
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// `SO_NETNS_COOKIE`, as in the tables.
+    #[must_use]
+    pub const fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Links or addresses have changed since this was asked last.
+    pub fn has_changed(&mut self) -> Result<bool, DatapathError> {
+        Ok(self.watch.changed()?)
+    }
+
+    /// The links of the namespace as they are now.
+    pub fn links(&self) -> Result<Vec<link::Link>, DatapathError> {
+        Ok(self.netns.run(|| link::list(&mut Netlink::route()?))??)
+    }
+
+    /// The addresses of the namespace as they are now.
+    pub fn addresses(&self) -> Result<Vec<addr::Address>, DatapathError> {
+        Ok(self.netns.run(|| addr::list(&mut Netlink::route()?))??)
+    }
+
+    /// Devices that carry our classifiers.
+    pub fn attached(&self) -> impl Iterator<Item = u32> {
+        self.devices.keys().copied()
+    }
+
+    /// Forgets devices that are gone; their links went with them.
+    pub fn forget_gone(&mut self, present: &[link::Link]) {
+        self.devices.retain(|index, _| present.iter().any(|link| link.index == *index));
+    }
+
+    /// Puts the classifiers first at both directions of a device, if they are not there yet.
+    pub fn attach(&mut self, device: &link::Link) -> Result<How, DatapathError> {
+        if let Some(attached) = self.devices.get(&device.index).and_then(|hooks| hooks.first()) {
+            return Ok(attached.how());
+        }
+        let mut hooks = Vec::new();
+        for (name, side) in CLASSIFIERS {
+            match self.attach_program(name, &device.name, device.index, side) {
+                Ok(attached) => hooks.push(attached),
+                Err(error) => {
+                    self.take_off(hooks);
+                    return Err(error);
+                }
+            }
+        }
+        let how = hooks.first().map_or(How::Tcx, Attached::how);
+        self.devices.insert(device.index, hooks);
+        Ok(how)
+    }
+
+    /// Attaches one program of this instance to a device of its namespace.
+    pub fn attach_program(
+        &mut self,
+        name: &'static str,
+        device: &str,
+        ifindex: u32,
+        side: Side,
+    ) -> Result<Attached, DatapathError> {
+        let Self { netns, ebpf, mode, guard, .. } = self;
+        let program = loaded(ebpf, name)?;
+        let hook = Hook { device, ifindex, side, name };
+        let (mode, guard, inside) = (*mode, guard.as_ref(), &*netns);
+        netns.run(|| Attached::new(program, hook, mode, guard, inside))?
+    }
+
+    /// The same in another namespace, for a device of ours that ends with that namespace.
+    pub fn attach_elsewhere(
+        &mut self,
+        name: &'static str,
+        (elsewhere, device, ifindex): (&Netns, &str, u32),
+        side: Side,
+    ) -> Result<Attached, DatapathError> {
+        let mode = self.mode;
+        let program = loaded(&mut self.ebpf, name)?;
+        let hook = Hook { device, ifindex, side, name };
+        elsewhere.run(|| Attached::new(program, hook, mode, None, elsewhere))?
+    }
+
+    /// Programs in filters, for the register of what is whose.
+    pub fn filter_programs(&self) -> impl Iterator<Item = u32> {
+        self.devices.values().flatten().filter_map(Attached::filter_program)
+    }
+
+    /// Devices on which our filter is gone or no longer first.
+    pub fn displaced(&self) -> Result<Vec<u32>, DatapathError> {
+        if self.devices.values().flatten().all(|hook| hook.how() == How::Tcx) {
+            return Ok(Vec::new());
+        }
+        self.netns.run(|| {
+            let mut displaced = Vec::new();
+            for (index, hooks) in &self.devices {
+                for hook in hooks {
+                    if !hook.is_in_place()? {
+                        displaced.push(*index);
+                        break;
+                    }
+                }
+            }
+            Ok(displaced)
+        })?
+    }
+
+    /// Takes the classifiers off one device.
+    pub fn detach(&mut self, ifindex: u32) {
+        let hooks = self.devices.remove(&ifindex).unwrap_or_default();
+        self.take_off(hooks);
+    }
+
+    /// Takes the classifiers off every device.
+    pub fn detach_all(&mut self) {
+        let hooks = std::mem::take(&mut self.devices).into_values().flatten().collect();
+        self.take_off(hooks);
+    }
+
+    fn take_off(&self, hooks: Vec<Attached>) {
+        if hooks.iter().all(|hook| hook.how() == How::Tcx) {
+            return;
+        }
+        let done = self.netns.run(|| {
+            for hook in hooks {
+                if let Err(error) = hook.detach() {
+                    tracing::warn!("{error}");
+                }
+            }
+        });
+        if let Err(error) = done {
+            tracing::warn!("filters could not be removed: {error}");
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.detach_all();
+    }
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| DatapathError::Object(format!("no program `{name}`")))?
+        .try_into()
+        .map_err(|error| DatapathError::load(name, &error))
+}
+
+/// The program, loaded when it is first needed.
+fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let program = classifier(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| DatapathError::load(name, &error))?;
+    }
+    Ok(program)
+}

@@ -1,0 +1,79 @@
+//! Array maps in our address space (`BPF_F_MMAPABLE`, Linux 5.5): a table of a thousand rules is
+//! written without a system call an entry.
+
+use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array map's elements.
+#[derive(Debug)]
+pub(super) struct Mapped<T> {
+    base: NonNull<libc::c_void>,
+    bytes: NonZeroUsize,
+    len: usize,
+    _element: PhantomData<T>,
+}
+
+// SAFETY: the memory belongs to the kernel object and is the same for every thread.
+unsafe impl<T> Send for Mapped<T> {}
+
+impl<T: Copy> Mapped<T> {
+    /// The kernel places elements at multiples of eight bytes (`array_map_alloc`).
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+
+    /// Maps the `len` elements of the array behind `fd`.
+    pub(super) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let page = 4096;
+        let bytes = (len * Self::STRIDE).next_multiple_of(page);
+        let bytes = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self { base, bytes, len, _element: PhantomData })
+    }
+
+    fn at(&self, index: usize) -> Option<*mut T> {
+        // SAFETY: below `len`, hence inside the mapping.
+        (index < self.len).then(|| unsafe { self.base.as_ptr().byte_add(index * Self::STRIDE) }.cast())
+    }
+
+    /// How many elements there are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes an element; false = there is none of that index.
+    pub(super) fn set(&mut self, index: usize, value: T) -> bool {
+        let Some(at) = self.at(index) else { return false };
+        // SAFETY: inside the mapping and aligned to eight bytes; volatile, because the kernel reads it too.
+        unsafe { at.write_volatile(value) };
+        true
+    }
+
+    /// Writes one 64-bit word of an element, and nothing beside it.
+    pub(super) fn set_word(&mut self, index: usize, word: usize, value: u64) {
+        if word < size_of::<T>() / 8
+            && let Some(at) = self.at(index)
+        {
+            // SAFETY: inside the element, which is inside the mapping.
+            let at = unsafe { at.cast::<u64>().add(word) };
+            // SAFETY: aligned to eight bytes; volatile, because the kernel reads it too.
+            unsafe { at.write_volatile(value) };
+        }
+    }
+
+    /// Reads an element.
+    pub(super) fn get(&self, index: usize) -> Option<T> {
+        // SAFETY: inside the mapping and aligned; volatile, because the kernel writes it too.
+        self.at(index).map(|at| unsafe { at.read_volatile() })
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `new`, to which no reference is left.
+        if let Err(error) = unsafe { munmap(self.base, self.bytes.get()) } {
+            tracing::debug!("unmapping a table: {error}");
+        }
+    }
+}

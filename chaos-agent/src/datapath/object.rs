@@ -1,0 +1,103 @@
+//! The embedded object, loaded once per namespace, with one set of tables for all.
+
+use std::io;
+
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use chaos_common::abi::ABI_VERSION;
+
+use super::{DatapathError, bpffs::PrivateBpffs};
+
+/// The compiled kernel side.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
+
+/// Every program of the object.
+pub const PROGRAMS: [&str; 7] = [
+    "chaos_egress",
+    "chaos_ingress",
+    "chaos_return",
+    "chaos_bounce",
+    "chaos_bind4",
+    "chaos_bind6",
+    "chaos_release",
+];
+
+/// Maps that all instances of one agent share; the rest (constants) is each instance's own.
+pub(super) const SHARED: [&str; 20] = [
+    "CHAOS_CONTROL",
+    "CHAOS_HEADERS",
+    "CHAOS_SETS",
+    "CHAOS_CLAUSES",
+    "CHAOS_RULES",
+    "CHAOS_PORTS",
+    "CHAOS_DEVICES",
+    "CHAOS_NETS4",
+    "CHAOS_NETS6",
+    "CHAOS_CGROUPS",
+    "CHAOS_STATES",
+    "CHAOS_COUNTERS",
+    "CHAOS_OWNERS",
+    "CHAOS_SOCKETS",
+    "CHAOS_FLOWS",
+    "CHAOS_PROTECT",
+    "CHAOS_LOCALS",
+    "CHAOS_INTERN",
+    "CHAOS_JOB",
+    "AYA_LOGS",
+];
+
+/// Loads instances of the object that share their tables.
+#[derive(Debug)]
+pub struct Object {
+    bpffs: PrivateBpffs,
+    /// This agent's marker, 1 to 15.
+    tag: u32,
+    /// aya-log's level: 0 = off, and then the verifier removes every log statement.
+    log_level: u8,
+    /// Clock, randomness and cgroups come from a map.
+    testing: bool,
+}
+
+impl Object {
+    /// `tag` is this agent's marker, 1 to 15; `log_level` 0 (off) to 5 (trace).
+    pub fn new(tag: u32, log_level: u8) -> Result<Self, DatapathError> {
+        let doing = "making a private BPF file system";
+        let bpffs = PrivateBpffs::new().map_err(|error| DatapathError::io(doing, error))?;
+        Ok(Self { bpffs, tag, log_level, testing: false })
+    }
+
+    /// Instances take clock, random word and cgroups from the map `CHAOS_TEST`.
+    #[must_use]
+    pub fn for_tests(mut self) -> Self {
+        self.testing = true;
+        self
+    }
+
+    /// Loads an instance for the namespace of this cookie, whose owner hooks book for `cgroup`.
+    pub fn instance(&self, netns: u64, cgroup: u64) -> Result<Ebpf, DatapathError> {
+        allow_memory();
+        let testing = u32::from(self.testing);
+        let mut loader = EbpfLoader::new();
+        loader
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global("AYA_LOG_LEVEL", &self.log_level, true)
+            .override_global("CHAOS_ABI", &ABI_VERSION, true)
+            .override_global("CHAOS_NETNS", &netns, true)
+            .override_global("CHAOS_TAG", &self.tag, true)
+            .override_global("CHAOS_CGROUP", &cgroup, true)
+            .override_global("CHAOS_TESTING", &testing, true);
+        for name in SHARED {
+            loader.map_pin_path(name, self.bpffs.path(name));
+        }
+        loader.load(OBJECT).map_err(|error| DatapathError::object(&error))
+    }
+}
+
+/// Before Linux 5.11 maps count against the memlock limit. Without `CAP_SYS_RESOURCE` it cannot
+/// be raised, and where memory is accounted by cgroup that does not matter.
+fn allow_memory() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure outlives the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        tracing::debug!("the memlock limit stays as it is: {}", io::Error::last_os_error());
+    }
+}

@@ -1,0 +1,181 @@
+//! Handles to the shared tables, taken from the first instance.
+
+use std::os::fd::AsFd as _;
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
+};
+use chaos_common::abi::{
+    BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Direction, Flow, FlowKey, Header, Owner, PORTS,
+    RULES_MAX, Rule, RuleState, Set, control,
+};
+
+use super::{DatapathError, DirectionCounters, KernelLog, memory::Mapped};
+
+/// Rules that the tables hold; the layout itself reaches to [`RULES_MAX`].
+pub const CAPACITY: u32 = 256;
+
+/// Sets of clauses a bank holds.
+pub(super) const SETS: usize = 4096;
+
+/// What a [`RuleState`] is in memory that is written field by field.
+type StateWords = [u64; size_of::<RuleState>() / 8];
+
+/// The shared tables.
+pub struct Maps {
+    pub(super) control: Mapped<u64>,
+    pub(super) headers: Mapped<Header>,
+    pub(super) sets: Mapped<Set>,
+    pub(super) clauses: Mapped<Clause>,
+    pub(super) rules: Mapped<Rule>,
+    pub(super) ports: Mapped<u32>,
+    states: Mapped<StateWords>,
+    pub(super) devices: HashMap<MapData, DeviceKey, Device>,
+    pub(super) nets4: LpmTrie<MapData, [u32; 2], u32>,
+    pub(super) nets6: LpmTrie<MapData, [u32; 5], u32>,
+    pub(super) cgroups: HashMap<MapData, CgroupKey, CgroupSets>,
+    counters: PerCpuArray<MapData, Counters>,
+    /// Owners of conversations and ports.
+    pub owners: HashMap<MapData, FlowKey, Owner>,
+    /// Flows seen since arming.
+    pub flows: HashMap<MapData, FlowKey, Flow>,
+    /// Protected conversations, peers and ports.
+    pub protected: HashMap<MapData, FlowKey, u64>,
+    /// Addresses of the namespaces.
+    pub locals: HashMap<MapData, FlowKey, u64>,
+    log: Option<KernelLog>,
+    pub(super) written: super::banks::Written,
+}
+
+/// Takes maps out of an instance by name.
+struct Taker<'a>(&'a mut Ebpf);
+
+impl Taker<'_> {
+    fn take<T>(&mut self, name: &str) -> Result<T, DatapathError>
+    where
+        T: TryFrom<Map, Error = MapError>,
+    {
+        let map = self.0.take_map(name).ok_or_else(|| DatapathError::Object(format!("no table `{name}`")))?;
+        T::try_from(map).map_err(|error| DatapathError::table(name, &error))
+    }
+
+    fn mapped<T: Copy>(&mut self, name: &str, len: usize) -> Result<Mapped<T>, DatapathError> {
+        let map = self.0.take_map(name).ok_or_else(|| DatapathError::Object(format!("no table `{name}`")))?;
+        let Map::Array(data) = map else {
+            return Err(DatapathError::Object(format!("the table `{name}` is not an array")));
+        };
+        Mapped::new(data.fd().as_fd(), len).map_err(|error| DatapathError::io("mapping a table into memory", error))
+    }
+}
+
+impl Maps {
+    /// Takes the tables out of an instance; others find them pinned.
+    pub fn take(ebpf: &mut Ebpf, with_log: bool) -> Result<Self, DatapathError> {
+        let log = if with_log { KernelLog::open(ebpf) } else { None };
+        let mut taker = Taker(ebpf);
+        let banks = BANKS as usize;
+        let capacity = CAPACITY as usize;
+        Ok(Self {
+            control: taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?,
+            headers: taker.mapped("CHAOS_HEADERS", banks)?,
+            sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
+            clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
+            rules: taker.mapped("CHAOS_RULES", banks * capacity)?,
+            ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
+            states: taker.mapped("CHAOS_STATES", capacity)?,
+            devices: taker.take("CHAOS_DEVICES")?,
+            nets4: taker.take("CHAOS_NETS4")?,
+            nets6: taker.take("CHAOS_NETS6")?,
+            cgroups: taker.take("CHAOS_CGROUPS")?,
+            counters: taker.take("CHAOS_COUNTERS")?,
+            owners: taker.take("CHAOS_OWNERS")?,
+            flows: taker.take("CHAOS_FLOWS")?,
+            protected: taker.take("CHAOS_PROTECT")?,
+            locals: taker.take("CHAOS_LOCALS")?,
+            log,
+            written: super::banks::Written::default(),
+        })
+    }
+
+    /// Somebody ended every fault from outside; nothing may be armed again.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.control.get(control::STOPPED as usize).unwrap_or(0) != 0
+    }
+
+    /// Packets that could not take the way through the normaliser and passed untouched.
+    #[must_use]
+    pub fn normaliser_failures(&self) -> u64 {
+        self.control.get(control::INTERN_FAILED as usize).unwrap_or(0)
+    }
+
+    /// Begins a rule's memory anew. Only for a slot that no armed rule uses.
+    pub fn reset_state(&mut self, slot: u32, lease_until_ns: u64) -> Result<(), DatapathError> {
+        let mut words = StateWords::default();
+        if let Some(lease) = words.first_mut() {
+            *lease = lease_until_ns;
+        }
+        self.states.set(slot as usize, words);
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| DatapathError::io("counting the CPUs", error))?;
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                .map_err(|error| DatapathError::io("preparing counters", error))?;
+            self.counters
+                .set(slot << 1 | direction as u32, zero, 0)
+                .map_err(|error| DatapathError::table("CHAOS_COUNTERS", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Prolongs a rule's lease. The programs change the words beside it at the same time, so only
+    /// this one is written.
+    pub fn renew(&mut self, slot: u32, lease_until_ns: u64) {
+        self.states.set_word(slot as usize, 0, lease_until_ns);
+    }
+
+    /// One rule's counters in one direction.
+    pub fn counters(&self, slot: u32, direction: Direction) -> Result<DirectionCounters, DatapathError> {
+        let index = slot << 1 | direction as u32;
+        let values =
+            self.counters.get(&index, 0).map_err(|error| DatapathError::table("CHAOS_COUNTERS", &error))?;
+        Ok(DirectionCounters::sum(values.iter()))
+    }
+
+    /// Hands the kernel side's log records on.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+}
+
+/// Sets an entry of a hash table.
+pub(crate) fn put<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    name: &str,
+    key: K,
+    value: V,
+) -> Result<(), DatapathError> {
+    map.insert(key, value, 0).map_err(|error| DatapathError::table(name, &error))
+}
+
+/// Removes an entry of a hash table; that it is gone already is fine.
+pub(crate) fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) {
+    if let Err(error) = map.remove(key)
+        && !matches!(error, MapError::KeyNotFound)
+    {
+        tracing::debug!("removing an entry: {error}");
+    }
+}
+
+/// A range's key: the bank and side first, so that they always count.
+pub(super) fn net_key4(table: u32, len: u8, addr: u32) -> Key<[u32; 2]> {
+    Key::new(32 + u32::from(len), [table.to_be(), addr])
+}
+
+/// The same for IPv6.
+pub(super) fn net_key6(table: u32, len: u8, addr: [u32; 4]) -> Key<[u32; 5]> {
+    let [a, b, c, d] = addr;
+    Key::new(32 + u32::from(len), [table.to_be(), a, b, c, d])
+}

@@ -1,0 +1,223 @@
+//! What the engine takes and gives.
+
+use std::fmt;
+
+use chaos_common::{
+    abi::{Count, Tally},
+    compile::CompileError,
+};
+use serde::Serialize;
+
+use crate::{
+    datapath::{AttachMode, DatapathError, DirectionCounters},
+    guard::Guard,
+    net::NetlinkError,
+    netns::NetnsError,
+    targets::TargetError,
+};
+
+/// How the engine goes about its work.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// How programs are attached.
+    pub attach: AttachMode,
+    /// Level of the kernel side's log: 0 = off, 1 = error, ... 4 = debug, 5 = trace.
+    pub log_level: u8,
+    /// The caller's guard, if it has one; the engine starts its own where it needs one.
+    pub guard: Option<Guard>,
+}
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The rules do not fit together.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// It would not do what the user means.
+    #[error("{0}")]
+    Refused(String),
+    /// `chaos stop --all` ended it.
+    #[error("every fault of this machine was ended by `chaos stop --all`")]
+    Stopped,
+    /// A system call failed.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+}
+
+impl From<NetnsError> for EngineError {
+    fn from(error: NetnsError) -> Self {
+        Self::Datapath(error.into())
+    }
+}
+
+impl From<NetlinkError> for EngineError {
+    fn from(error: NetlinkError) -> Self {
+        Self::Datapath(error.into())
+    }
+}
+
+impl EngineError {
+    /// 2 usage, 3 refused, 1 other.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) | Self::Compile(_) | Self::Target(_) | Self::Stopped => 3,
+            Self::Datapath(_) | Self::Io { .. } => 1,
+        }
+    }
+}
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A target that had restarted or moved was bound again.
+    Rebound,
+    /// A target is gone.
+    Vanished,
+    /// A device came or went, or its addresses changed.
+    Devices,
+    /// Our filter is no longer the first, or gone.
+    Displaced,
+    /// Something could not be done; faults go on without it.
+    Warning,
+}
+
+/// Something that happened while faults were held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// What kind.
+    pub kind: EventKind,
+    /// What happened, in words.
+    pub message: String,
+}
+
+impl Event {
+    pub(super) fn new(kind: EventKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Exact counters of one rule and direction: wire packets, and bytes of their frames from the MAC header on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Matched, whatever happened then.
+    pub matched_packets: u64,
+    /// Their bytes.
+    pub matched_bytes: u64,
+    /// Dropped.
+    pub dropped_packets: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Would have been hit, were the rule not in shadow.
+    pub shadowed_packets: u64,
+    /// Their bytes.
+    pub shadowed_bytes: u64,
+    /// Passed because the lease had lapsed.
+    pub lease_packets: u64,
+    /// Their bytes.
+    pub lease_bytes: u64,
+    /// Passed because the rule had expired.
+    pub expired_packets: u64,
+    /// Their bytes.
+    pub expired_bytes: u64,
+    /// Passed because a limit was used up.
+    pub limited_packets: u64,
+    /// Their bytes.
+    pub limited_bytes: u64,
+}
+
+impl From<DirectionCounters> for Counters {
+    fn from(counters: DirectionCounters) -> Self {
+        let of = |what: Count| counters.of(what);
+        let [matched, dropped, shadowed, lease, expired, limited]: [Tally; 6] = [
+            of(Count::Matched),
+            of(Count::Dropped),
+            of(Count::Shadowed),
+            of(Count::Lease),
+            of(Count::Expired),
+            of(Count::Limited),
+        ];
+        Self {
+            matched_packets: matched.packets,
+            matched_bytes: matched.bytes,
+            dropped_packets: dropped.packets,
+            dropped_bytes: dropped.bytes,
+            shadowed_packets: shadowed.packets,
+            shadowed_bytes: shadowed.bytes,
+            lease_packets: lease.packets,
+            lease_bytes: lease.bytes,
+            expired_packets: expired.packets,
+            expired_bytes: expired.bytes,
+            limited_packets: limited.packets,
+            limited_bytes: limited.bytes,
+        }
+    }
+}
+
+/// Exact counters of one rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuleStats {
+    /// The rule's name.
+    pub name: String,
+    /// What left the target.
+    pub egress: Counters,
+    /// What came to it.
+    pub ingress: Counters,
+}
+
+/// One program on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedAttachment {
+    /// Namespace, and why it is meant.
+    pub namespace: String,
+    /// Interface.
+    pub device: String,
+    /// `egress` or `ingress`.
+    pub direction: String,
+    /// `tcx, first` or `clsact, priority 1`.
+    pub how: String,
+}
+
+impl fmt::Display for PlannedAttachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ({})", self.namespace, self.device, self.direction, self.how)
+    }
+}
+
+/// What would be done; nothing was touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Programs on devices and private devices.
+    pub attachments: Vec<PlannedAttachment>,
+    /// The rules in plain words, and what they will not hit.
+    pub explanations: Vec<String>,
+    /// What no rule touches.
+    pub protected: Vec<String>,
+}
+
+/// What [`super::stop_all`] ended and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StopReport {
+    /// Faults and processes.
+    pub ended: Vec<String>,
+    /// Things of ours that were left.
+    pub removed: Vec<String>,
+}
