@@ -16,8 +16,11 @@ s = socket.create_server(('127.0.0.1', 7079))
 c = s.accept()
 c[0].recv(1)";
 const CLIENT: &str = "import socket, time
-time.sleep(0.5)
-s = socket.create_connection(('127.0.0.1', 7079))
+while True:
+    try:
+        s = socket.create_connection(('127.0.0.1', 7079))
+        break
+    except OSError: time.sleep(0.01)
 s.recv(1)";
 
 #[test]
