@@ -2,10 +2,9 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chaos_agent::{
@@ -20,17 +19,23 @@ fn target(text: &str) -> Target {
     text.parse().unwrap()
 }
 
-/// Asks every 50 ms, as the engine does, until the watcher tells of a change.
-fn next_change(watcher: &mut Watcher, limit: Duration) -> (Resolved, Duration) {
-    let start = Instant::now();
-    loop {
+/// Asks every 50 ms, as the engine does, until the watcher tells of a change; also how many times it asked.
+/// Counted, not timed: a busy machine makes the looks late, but not more.
+fn next_change(watcher: &mut Watcher, most: usize) -> (Resolved, usize) {
+    for looks in 1..=most {
         if let Some(resolved) = watcher.changed().unwrap() {
-            return (resolved, start.elapsed());
+            return (resolved, looks);
         }
-        assert!(start.elapsed() < limit, "no change told within {limit:?}");
         sleep(Duration::from_millis(50));
     }
+    panic!("no change told in {most} looks");
 }
+
+/// A restart is to be seen within 100 ms.
+const AT_ONCE: usize = 2;
+
+/// What only a thorough look notices is to be seen within 600 ms.
+const SOON: usize = 12;
 
 fn endpoints(resolved: &Resolved) -> Vec<String> {
     resolved
@@ -66,16 +71,16 @@ fn a_name_deleted_is_let_go_and_found_again() {
     assert_eq!(endpoints(watcher.current()), ["10.77.0.1"]);
     assert!(watcher.changed().unwrap().is_none());
     drop(left);
-    let (gone, after) = next_change(&mut watcher, Duration::from_secs(1));
-    assert!(gone.is_vanished() && after < Duration::from_millis(120));
+    let (gone, _) = next_change(&mut watcher, AT_ONCE);
+    assert!(gone.is_vanished());
     assert!(watcher.changed().unwrap().is_none(), "told once");
     let peer = right.open();
-    eventually("nothing keeps the namespace, so the peer's device goes", Duration::from_secs(1), || {
+    eventually("nothing keeps the namespace, so the peer's device goes", Duration::from_secs(5), || {
         let links = peer.run(|| sh("ip -o link")).unwrap();
         !links.contains("eth0")
     });
     let _again = NamedNetns::with_name(name);
-    let (back, _) = next_change(&mut watcher, Duration::from_secs(1));
+    let (back, _) = next_change(&mut watcher, AT_ONCE);
     assert_eq!(back.namespaces.len(), 1);
 }
 
@@ -109,8 +114,8 @@ fn a_process_is_its_namespace_until_it_ends() {
     assert_eq!(watcher.current().namespaces[0].netns, netns);
     assert!(watcher.current().cgroups.is_empty());
     drop(process);
-    let (gone, after) = next_change(&mut watcher, Duration::from_secs(1));
-    assert!(gone.is_vanished() && after < Duration::from_millis(120));
+    let (gone, _) = next_change(&mut watcher, AT_ONCE);
+    assert!(gone.is_vanished());
     assert!(matches!(resolve(&target(&format!("pid:{}", i32::MAX))), Err(error) if error.is_gone()));
 }
 
@@ -132,8 +137,7 @@ fn a_cgroup_is_where_its_processes_are() {
     let below = Cgroup::at(group.path.join("below"));
     let server = left.spawn(&["python3", "-c", SERVER]);
     below.add(server.pid());
-    let (filled, after) = next_change(&mut watcher, Duration::from_secs(2));
-    assert!(after < Duration::from_millis(700), "{after:?}");
+    let (filled, _) = next_change(&mut watcher, SOON);
     eventually("python has joined", Duration::from_secs(2), || {
         resolve(&target(&format!("cgroup:{path}"))).unwrap().namespaces[0].netns == left.open()
     });
@@ -157,7 +161,7 @@ fn a_cgroup_is_where_its_processes_are() {
     assert!(visible_from(&resolved, &Netns::anonymous().unwrap()).unwrap().is_empty());
     drop((server, stranger, below, group));
     let gone = loop {
-        let (now, _) = next_change(&mut watcher, Duration::from_secs(2));
+        let (now, _) = next_change(&mut watcher, SOON);
         if now.is_vanished() {
             break now;
         }
@@ -276,15 +280,14 @@ fn a_unit_that_restarts_is_bound_again_within_100_ms() {
     // Vanished and back while nobody looked, and then seen away.
     drop(unit);
     let unit = systemd.unit("@.service");
-    let (restarted, after) = next_change(&mut watcher, Duration::from_secs(1));
+    let (restarted, _) = next_change(&mut watcher, AT_ONCE);
     assert_ne!(restarted.cgroups[0].id, first);
-    assert!(after < Duration::from_millis(100), "{after:?}");
     drop(unit);
-    let (gone, after) = next_change(&mut watcher, Duration::from_secs(1));
-    assert!(gone.is_vanished() && after < Duration::from_millis(100), "{after:?}");
+    let (gone, _) = next_change(&mut watcher, AT_ONCE);
+    assert!(gone.is_vanished());
     let _unit = systemd.unit("@.service");
-    let (back, after) = next_change(&mut watcher, Duration::from_secs(1));
-    assert!(!back.is_vanished() && after < Duration::from_millis(100), "{after:?}");
+    let (back, _) = next_change(&mut watcher, AT_ONCE);
+    assert!(!back.is_vanished());
 }
 
 #[test]
@@ -318,7 +321,8 @@ fn a_peer_hears_of_a_port_opened_later() {
     let mount = Hierarchy::discover().unwrap().mount().to_owned();
     let group = Cgroup::new(&mount);
     let named = NamedNetns::new();
-    let server = named.spawn(&["python3", "-c", LATE_SERVER]);
+    let signal = std::env::temp_dir().join(unique("chaost-listen"));
+    let server = named.spawn(&["python3", "-c", LATE_SERVER, signal.to_str().unwrap()]);
     group.add(server.pid());
     let path = group.path.file_name().unwrap().display().to_string();
     eventually("it is inside", Duration::from_secs(2), || {
@@ -326,10 +330,16 @@ fn a_peer_hears_of_a_port_opened_later() {
     });
     let mut watcher = Watcher::new(&target(&format!("cgroup:/{path}"))).unwrap().with_identities();
     assert!(!endpoints(watcher.current()).iter().any(|seen| seen.ends_with(" 7078")));
-    let (now, _) = next_change(&mut watcher, Duration::from_secs(5));
+    assert!(watcher.changed().unwrap().is_none());
+    fs::write(&signal, "").unwrap();
+    let (now, _) = next_change(&mut watcher, 100);
+    fs::remove_file(&signal).unwrap();
     assert!(endpoints(&now).iter().any(|seen| seen.ends_with(" 7078")), "{:?}", endpoints(&now));
-    drop((server, TcpListener::bind("127.0.0.1:0")));
+    drop(server);
 }
 
-const LATE_SERVER: &str =
-    "import socket,time\ntime.sleep(1)\ns=socket.create_server(('',7078))\ntime.sleep(60)";
+/// Listens once the file named in its argument is there.
+const LATE_SERVER: &str = "import os,socket,sys,time
+while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+s=socket.create_server(('',7078))
+time.sleep(60)";
