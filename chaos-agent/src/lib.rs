@@ -15,4 +15,5 @@ pub mod lines;
 pub mod net;
 pub mod netns;
 pub mod spec;
+mod table;
 pub mod targets;

@@ -79,6 +79,26 @@ pub enum State {
 }
 
 impl State {
+    /// Its name in lower case, as `ss` and JSON show it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::SynSent => "syn-sent",
+            Self::SynRecv => "syn-recv",
+            Self::FinWait1 => "fin-wait1",
+            Self::FinWait2 => "fin-wait2",
+            Self::TimeWait => "time-wait",
+            Self::Close => "close",
+            Self::CloseWait => "close-wait",
+            Self::LastAck => "last-ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+            Self::Bound => "bound",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn from_kernel(state: u8) -> Self {
         match state {
             1 => Self::Established,

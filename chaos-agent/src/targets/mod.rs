@@ -25,6 +25,7 @@ pub use self::{
     unit::UnitFinder,
     watch::Watcher,
 };
+pub(crate) use self::{identity::subtree_ids, procs::all_pids};
 pub use crate::cgroup::CgroupRef;
 use crate::{cgroup::CgroupError, net::NetlinkError, netns::Netns, netns::NetnsError};
 
