@@ -58,7 +58,12 @@ pub(super) fn resolve_cgroups(
         pids.extend(members);
     }
     if namespaces.is_empty() {
-        let origin = "our own namespace, because no process is in the cgroup yet".to_owned();
+        let why = if pids.is_empty() {
+            "no process is in the cgroup yet"
+        } else {
+            "the namespaces of the cgroup's processes may not be read"
+        };
+        let origin = format!("our own namespace, because {why}");
         namespaces.push(NamespaceRef { netns: Netns::current()?, origin });
     }
     let pids: HashSet<i32> = pids.into_iter().collect();

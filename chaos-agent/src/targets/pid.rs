@@ -25,8 +25,11 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(pid: i32) -> Result<Self, TargetError> {
+        // The number of a thread that is no process is EINVAL or ENOENT, by kernel.
         let handle = pidfd_open(pid).map_err(|errno| match errno.raw_os_error() {
-            Some(libc::ESRCH | libc::EINVAL) => TargetError::Netns(NetnsError::NoSuchProcess(pid)),
+            Some(libc::ESRCH | libc::EINVAL | libc::ENOENT) => {
+                TargetError::Netns(NetnsError::NoSuchProcess(pid))
+            }
             _ => TargetError::Pid { pid, source: errno },
         })?;
         Ok(Self { pid, handle, found: None, ended: false, next_look: Instant::now() })

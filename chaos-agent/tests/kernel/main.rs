@@ -4,6 +4,7 @@
 //! when it is missing; everything they make lies in namespaces and cgroups of their own, which they remove.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
+mod doctor;
 mod flows;
 mod net;
 mod netns;
