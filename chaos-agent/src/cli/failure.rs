@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::{engine::EngineError, exec::ExecError};
+use crate::{engine::EngineError, exec::ExecError, targets::TargetError};
 
 /// How `chaos` ends. `exec` ends with its command's own code when that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub(crate) enum Exit {
     Other = 1,
     /// A wrong word on the command line; the same number clap uses.
     Usage = 2,
-    /// Understood, but it must not or cannot be done here: privileges, protection, missing kernel features.
+    /// Understood, but it must not or cannot be done here: no privileges, protected, a kernel feature or
+    /// the target itself is missing, not confirmed.
     Refused = 3,
     /// `exec` only: the command ran and succeeded, but no packet of it was hit.
     NoMatch = 4,
@@ -111,6 +112,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     if let Some(failure) = error.downcast_ref::<ExecError>() {
         return u8::try_from(failure.exit_code()).unwrap_or(Exit::Other as u8);
+    }
+    if error.downcast_ref::<TargetError>().is_some_and(TargetError::is_gone) {
+        return Exit::Refused as u8;
     }
     error.downcast_ref::<EngineError>().map_or(Exit::Other as u8, EngineError::exit_code)
 }
