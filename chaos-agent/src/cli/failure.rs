@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::{engine::EngineError, exec::ExecError, targets::TargetError};
+use crate::{engine::EngineError, exec::ExecError, netns::NetnsError, targets::TargetError};
 
 /// How `chaos` ends. `exec` ends with its command's own code when that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +113,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<ExecError>() {
         return u8::try_from(failure.exit_code()).unwrap_or(Exit::Other as u8);
     }
-    if error.downcast_ref::<TargetError>().is_some_and(TargetError::is_gone) {
-        return Exit::Refused as u8;
+    if let Some(failure) = error.downcast_ref::<TargetError>() {
+        let denied = matches!(failure, TargetError::Netns(NetnsError::Denied { .. }));
+        return if denied || failure.is_gone() { Exit::Refused } else { Exit::Other } as u8;
     }
     error.downcast_ref::<EngineError>().map_or(Exit::Other as u8, EngineError::exit_code)
 }

@@ -22,7 +22,7 @@ pub(crate) type Resolve<'a> = &'a dyn Fn(&str) -> Result<Vec<IpAddr>>;
 
 /// The rule of `chaos inject`.
 pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSpec> {
-    refuse_remote(&args.target)?;
+    refuse_remote(&args.target, &format!("chaos inject ... host --peer {}", args.target))?;
     let direction = check_faults(&args.faults, &args.matching)?;
     check_owner(&args.target, &args.matching)?;
     let holding = &args.holding;
@@ -143,14 +143,13 @@ fn check_owner(target: &Target, matching: &MatchArgs) -> Result<()> {
     Ok(())
 }
 
-fn refuse_remote(target: &Target) -> Result<()> {
+/// Nothing can be attached to an address; `instead` is a command that takes it.
+pub(crate) fn refuse_remote(target: &Target, instead: &str) -> Result<()> {
     if !target.is_peer_only() {
         return Ok(());
     }
     Err(Failure::usage(format!("{target} is an address; a target is something on this machine"))
-        .mend(format!(
-            "name who suffers and give the address as its peer, such as `chaos inject ... host --peer {target}`"
-        ))
+        .mend(format!("name a target of this machine instead, such as `{instead}`"))
         .into())
 }
 
