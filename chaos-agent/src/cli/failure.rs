@@ -124,7 +124,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 mod tests {
     use anyhow::Context as _;
 
-    use super::*;
+    use super::{super::hold::some_engine_error, *};
 
     #[test]
     fn a_block_says_what_why_and_what_mends() {
@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_engines_own_code_is_kept() {
-        let error = anyhow::Error::new(EngineError::Missing).context("cannot start");
-        assert_eq!(Report::new(&error).code, EngineError::Missing.exit_code());
+        let code = some_engine_error().exit_code();
+        let error = anyhow::Error::new(some_engine_error()).context("cannot start");
+        assert_eq!(Report::new(&error).code, code);
     }
 }
