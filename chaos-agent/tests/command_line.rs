@@ -42,7 +42,9 @@ fn chaos(args: &str) -> Output {
 fn chaos_unprivileged(args: &str, test: &str) -> Output {
     let scratch = Scratch::new(test);
     let binary = scratch.path().join("chaos");
-    fs::copy(CHAOS, &binary).unwrap();
+    // By another process: a fork of a neighbouring test would inherit our descriptor for writing, and a
+    // program that somebody has open for writing cannot be executed (ETXTBSY, execve(2)).
+    assert!(Command::new("cp").args([Path::new(CHAOS), &binary]).status().unwrap().success());
     let mut command = Command::new(&binary);
     command.args(args.split_whitespace()).current_dir("/");
     if nix::unistd::geteuid().is_root() {
@@ -167,4 +169,14 @@ fn a_target_that_is_not_there_is_refused() {
         assert_eq!(output.status.code(), Some(3), "{args}");
         assert!(text(&output.stderr).contains(phrase), "{args}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn the_doctor_needs_no_privileges_to_say_what_is_missing() {
+    let output = chaos_unprivileged("doctor --json", "doctor");
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["type"], &line["healthy"]), (&"doctor".into(), &false.into()), "{line}");
+    assert_eq!(output.status.code(), Some(1), "the basics do not work");
+    let table = chaos_unprivileged("doctor", "doctor-table");
+    assert!(text(&table.stdout).contains("To mend what is missing"), "{}", text(&table.stdout));
 }
