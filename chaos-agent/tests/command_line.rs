@@ -42,7 +42,9 @@ fn chaos(args: &str) -> Output {
 fn chaos_unprivileged(args: &str, test: &str) -> Output {
     let scratch = Scratch::new(test);
     let binary = scratch.path().join("chaos");
-    fs::copy(CHAOS, &binary).unwrap();
+    // By another process: a fork of a neighbouring test would inherit our descriptor for writing, and a
+    // program that somebody has open for writing cannot be executed (ETXTBSY, execve(2)).
+    assert!(Command::new("cp").args([Path::new(CHAOS), &binary]).status().unwrap().success());
     let mut command = Command::new(&binary);
     command.args(args.split_whitespace()).current_dir("/");
     if nix::unistd::geteuid().is_root() {
@@ -141,4 +143,40 @@ fn a_reader_that_went_away_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn flows_of_our_own_namespace_need_no_privileges() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = format!("pid:{}", std::process::id());
+    let output = chaos(&format!("flows {target}"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(&format!("--local-port {port}")), "{}", text(&output.stdout));
+    let output = chaos(&format!("flows {target} --json"));
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ports = line["conversations"].as_array().unwrap().iter().map(|found| found["port"].as_u64());
+    assert!(ports.into_iter().any(|found| found == Some(u64::from(port))), "{line}");
+}
+
+#[test]
+fn a_target_that_is_not_there_is_refused() {
+    for (args, phrase) in [
+        ("flows netns:no-such-namespace", "no network namespace named `no-such-namespace`"),
+        ("flows pid:2147483647", "no process 2147483647"),
+    ] {
+        let output = chaos(args);
+        assert_eq!(output.status.code(), Some(3), "{args}");
+        assert!(text(&output.stderr).contains(phrase), "{args}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_doctor_needs_no_privileges_to_say_what_is_missing() {
+    let output = chaos_unprivileged("doctor --json", "doctor");
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["type"], &line["healthy"]), (&"doctor".into(), &false.into()), "{line}");
+    assert_eq!(output.status.code(), Some(1), "the basics do not work");
+    let table = chaos_unprivileged("doctor", "doctor-table");
+    assert!(text(&table.stdout).contains("To mend what is missing"), "{}", text(&table.stdout));
 }

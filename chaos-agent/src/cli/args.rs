@@ -6,18 +6,26 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{fault_flags::FaultFlags, match_args::MatchArgs, units};
-use crate::{engine::AttachMode, targets::Target};
+use crate::{
+    engine::AttachMode,
+    targets::{ACCEPTED, Target},
+};
 
-/// What `inject` and `flows` take.
 const TARGET_HELP: &str =
     "Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234 (its network namespace)";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, kernel feature missing),
+Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, no such target, not confirmed),
 4 nothing matched (exec), 1 anything else. exec ends with its command's own code unless that is 0.
 
 Targets: host, cgroup:/path, unit:name.service, netns:name, pid:1234 (its network namespace).
 Every fault ends by itself, at the latest after one hour; `chaos stop --all` ends all of them now.";
+
+/// The forms of a target that programs can be attached to.
+fn target_help() -> String {
+    let forms = ACCEPTED.lines().filter(|form| !form.contains("(as a peer)"));
+    format!("Who; written as\n{}", forms.collect::<Vec<_>>().join("\n"))
+}
 
 /// Breaks the network on purpose, in the kernel, for one command, unit or namespace
 #[derive(Debug, Parser)]
@@ -122,7 +130,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = INJECT_EXAMPLES, override_usage = "chaos inject FAULTS TARGET [MATCH] [--for TIME] [OPTIONS]")]
 pub(crate) struct InjectArgs {
-    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    #[arg(value_name = "TARGET", help = TARGET_HELP, long_help = target_help())]
     pub(crate) target: Target,
     #[command(flatten)]
     pub(crate) faults: FaultFlags,
@@ -145,7 +153,7 @@ vanishes. At least one of the two must be on this machine.";
 #[command(after_help = PARTITION_EXAMPLES, override_usage = "chaos partition A B [--one-way] [--for TIME] [OPTIONS]")]
 pub(crate) struct PartitionArgs {
     /// One side: a target, an address, a CIDR or host:port
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", long_help = format!("One side; written as\n{ACCEPTED}"))]
     pub(crate) a: Target,
     /// The other side, written alike
     #[arg(value_name = "B")]
@@ -241,7 +249,7 @@ pub(crate) struct PlanningArgs {
 /// `chaos flows`.
 #[derive(Args, Debug)]
 pub(crate) struct FlowsArgs {
-    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    #[arg(value_name = "TARGET", help = TARGET_HELP, long_help = target_help())]
     pub(crate) target: Target,
 }
 

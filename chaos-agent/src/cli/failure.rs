@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::{engine::EngineError, exec::ExecError};
+use crate::{engine::EngineError, exec::ExecError, netns::NetnsError, targets::TargetError};
 
 /// How `chaos` ends. `exec` ends with its command's own code when that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub(crate) enum Exit {
     Other = 1,
     /// A wrong word on the command line; the same number clap uses.
     Usage = 2,
-    /// Understood, but it must not or cannot be done here: privileges, protection, missing kernel features.
+    /// Understood, but it must not or cannot be done here: no privileges, protected, a kernel feature or
+    /// the target itself is missing, not confirmed.
     Refused = 3,
     /// `exec` only: the command ran and succeeded, but no packet of it was hit.
     NoMatch = 4,
@@ -112,6 +113,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<ExecError>() {
         return u8::try_from(failure.exit_code()).unwrap_or(Exit::Other as u8);
     }
+    if let Some(failure) = error.downcast_ref::<TargetError>() {
+        let denied = matches!(failure, TargetError::Netns(NetnsError::Denied { .. }));
+        return if denied || failure.is_gone() { Exit::Refused } else { Exit::Other } as u8;
+    }
     error.downcast_ref::<EngineError>().map_or(Exit::Other as u8, EngineError::exit_code)
 }
 
@@ -119,7 +124,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 mod tests {
     use anyhow::Context as _;
 
-    use super::*;
+    use super::{super::hold::some_engine_error, *};
 
     #[test]
     fn a_block_says_what_why_and_what_mends() {
@@ -142,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_engines_own_code_is_kept() {
-        let error = anyhow::Error::new(EngineError::Missing).context("cannot start");
-        assert_eq!(Report::new(&error).code, EngineError::Missing.exit_code());
+        let code = some_engine_error().exit_code();
+        let error = anyhow::Error::new(some_engine_error()).context("cannot start");
+        assert_eq!(Report::new(&error).code, code);
     }
 }

@@ -183,6 +183,12 @@ pub(crate) fn not_confirmed() -> String {
     )
 }
 
+/// Any error of the engine, for the tests of what is made of it.
+#[cfg(test)]
+pub(crate) fn some_engine_error() -> EngineError {
+    EngineError::Missing
+}
+
 #[cfg(test)]
 mod tests {
     use std::{cell::Cell, collections::VecDeque, io, rc::Rc};
@@ -238,7 +244,7 @@ mod tests {
     impl Armed for Fake {
         fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
             self.ticks.set(self.ticks.get() + 1);
-            if self.fail_at == Some(self.ticks.get()) { Err(EngineError::Missing) } else { Ok(Vec::new()) }
+            if self.fail_at == Some(self.ticks.get()) { Err(some_engine_error()) } else { Ok(Vec::new()) }
         }
 
         fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {

@@ -2,6 +2,7 @@
 //!
 //! `args` and its neighbours read the flags, `rule` turns them into rules and refuses contradictions,
 //! `commands` has one file per command, `hold` keeps a fault up, `report` and `output` speak.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod commands;

@@ -50,7 +50,7 @@ pub(crate) fn note(text: &str) {
 /// Writes a warning to stderr.
 pub(crate) fn warn(text: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default();
-    note(&format!("{style}warning:{style:#} {text}"));
+    note(&format!("chaos: {style}warning:{style:#} {text}"));
 }
 
 /// Writes bytes as they are: completions, manual pages, lines.

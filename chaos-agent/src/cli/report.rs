@@ -208,8 +208,10 @@ impl Reporter {
         match self.form {
             Form::Json => self.json(&JsonLine::Summary(summary)),
             Form::Live | Form::Plain => {
+                // Among the lines of a command it must be clear whose line this is.
+                let who = if self.results == Stream::Err { "chaos: " } else { "" };
                 for rule in &summary.rules {
-                    let text = format!("{}, in {:.1}s", rule_text(rule), summary.elapsed.as_secs_f64());
+                    let text = format!("{who}{}, in {:.1}s", rule_text(rule), summary.elapsed.as_secs_f64());
                     let written = output::line(self.results, &text);
                     self.watch(&written);
                 }

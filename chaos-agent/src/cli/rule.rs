@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     fault_flags::{self, FaultFlags},
     match_args::MatchArgs,
-    peer, units,
+    units,
 };
 use crate::{
     spec::{Direction, Endpoint, Limits, MatchSpec, PortRange, RuleSpec, Schedule},
@@ -22,7 +22,7 @@ pub(crate) type Resolve<'a> = &'a dyn Fn(&str) -> Result<Vec<IpAddr>>;
 
 /// The rule of `chaos inject`.
 pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSpec> {
-    refuse_remote(&args.target)?;
+    refuse_remote(&args.target, &format!("chaos inject ... host --peer {}", args.target))?;
     let direction = check_faults(&args.faults, &args.matching)?;
     check_owner(&args.target, &args.matching)?;
     let holding = &args.holding;
@@ -70,7 +70,7 @@ pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSpec> {
             .mend("name two different sides; to cut a target off from everybody use `chaos inject --partition TARGET`")
             .into());
     }
-    let (target, other, one_way) = match (is_remote(&args.a), is_remote(&args.b)) {
+    let (target, other, one_way) = match (args.a.is_peer_only(), args.b.is_peer_only()) {
         (true, true) => {
             return Err(Failure::usage(format!("neither {} nor {} is on this machine", args.a, args.b))
                 .mend("name at least one of host, cgroup:/path, unit:name.service, netns:name, pid:1234")
@@ -143,20 +143,14 @@ fn check_owner(target: &Target, matching: &MatchArgs) -> Result<()> {
     Ok(())
 }
 
-fn refuse_remote(target: &Target) -> Result<()> {
-    if !is_remote(target) {
+/// Nothing can be attached to an address; `instead` is a command that takes it.
+pub(crate) fn refuse_remote(target: &Target, instead: &str) -> Result<()> {
+    if !target.is_peer_only() {
         return Ok(());
     }
-    let peer = if let Target::Net(net) = target { peer::show_net(net) } else { target.to_string() };
-    Err(Failure::usage(format!("{peer} is an address; a target is something on this machine"))
-        .mend(format!(
-            "name who suffers and give the address as its peer, such as `chaos inject ... host --peer {peer}`"
-        ))
+    Err(Failure::usage(format!("{target} is an address; a target is something on this machine"))
+        .mend(format!("name a target of this machine instead, such as `{instead}`"))
         .into())
-}
-
-fn is_remote(target: &Target) -> bool {
-    matches!(target, Target::Net(_) | Target::HostPort { .. })
 }
 
 /// The other side when it is an address; none when it must be resolved first.
@@ -164,7 +158,7 @@ fn endpoint(target: &Target) -> Option<Endpoint> {
     match target {
         Target::Net(net) => Some(Endpoint { net: Some(*net), ports: None }),
         Target::HostPort { host, port } => {
-            let addr: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+            let addr: IpAddr = host.parse().ok()?;
             Some(Endpoint { net: Some(addr.into()), ports: Some(PortRange { first: *port, last: *port }) })
         }
         Target::Host | Target::Cgroup(_) | Target::Unit(_) | Target::NetnsName(_) | Target::Pid(_) => None,

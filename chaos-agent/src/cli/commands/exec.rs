@@ -179,7 +179,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::args::{Cli, Command},
+        cli::{
+            args::{Cli, Command},
+            hold::some_engine_error,
+        },
         engine::{Counters, Event, RuleStats},
     };
 
@@ -218,7 +221,7 @@ mod tests {
 
     impl Armed for FakeFaults {
         fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
-            if self.fails { Err(EngineError::Missing) } else { Ok(Vec::new()) }
+            if self.fails { Err(some_engine_error()) } else { Ok(Vec::new()) }
         }
 
         fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
@@ -266,7 +269,7 @@ mod tests {
         }
         let line = ["chaos", "exec", "--partition", "--", "cmd"];
         let Command::Exec(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not exec") };
-        let armed = |_: &[RuleSpec]| Err::<FakeFaults, _>(EngineError::Missing);
+        let armed = |_: &[RuleSpec]| Err::<FakeFaults, _>(some_engine_error());
         let error = supervise(MustNotRun, &args, armed, false).expect_err("not armed");
         assert!(error.to_string().contains("the command was not run"), "{error}");
     }

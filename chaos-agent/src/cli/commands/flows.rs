@@ -3,10 +3,42 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde::Serialize;
 
-use crate::cli::{args::FlowsArgs, failure::Failure};
+use crate::{
+    cli::{
+        args::FlowsArgs,
+        failure::Exit,
+        output::{self, Stream},
+        rule,
+    },
+    flows::{self, Conversation, Flow},
+    targets,
+};
+
+/// The line of `--json`.
+#[derive(Debug, Serialize)]
+struct FlowsLine<'a> {
+    r#type: &'static str,
+    target: String,
+    /// What the table shows, each with the flags that hit it.
+    conversations: Vec<Conversation>,
+    /// Every single socket.
+    flows: &'a [Flow],
+}
 
 /// Shows who a target talks to now.
-pub(crate) fn run(args: &FlowsArgs, _json: bool) -> Result<ExitCode> {
-    Err(Failure::refused(format!("flows of {} cannot be shown by this build yet", args.target)).into())
+pub(crate) fn run(args: &FlowsArgs, json: bool) -> Result<ExitCode> {
+    rule::refuse_remote(&args.target, "chaos flows host")?;
+    let place = targets::resolve(&args.target)?;
+    let flows = flows::list(&place)?;
+    if json {
+        let conversations = flows::conversations(&flows);
+        let line =
+            FlowsLine { r#type: "flows", target: args.target.to_string(), conversations, flows: &flows };
+        output::json(Stream::Out, &line)?;
+    } else {
+        output::line(Stream::Out, flows::table(&flows).trim_end())?;
+    }
+    Ok(Exit::Done.into())
 }

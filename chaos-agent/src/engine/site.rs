@@ -1,0 +1,164 @@
+//! One namespace with our programs: its devices, addresses and private devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chaos_common::{
+    abi::FlowKey,
+    compile::{DeviceInput, addr_of},
+};
+
+use super::{
+    devices::{Chosen, flags},
+    types::{EngineError, Event, EventKind},
+};
+use crate::{
+    datapath::{Instance, Maps},
+    lines::Normaliser,
+    net::{addr::Address, link::Link},
+};
+
+/// A namespace that some rule needs.
+pub(super) struct Site {
+    pub(super) instance: Instance,
+    /// Why it is meant, for people.
+    pub(super) origin: String,
+    /// Operator's traffic is protected here.
+    pub(super) protect: bool,
+    normaliser: Option<Normaliser>,
+    locals: BTreeSet<FlowKeyOrd>,
+    /// Devices of the last [`Site::chosen`], by index.
+    chosen: BTreeMap<u32, Link>,
+    /// Links as last listed.
+    pub(super) links: Vec<Link>,
+}
+
+/// Addresses in an order, to compare sets of them.
+type FlowKeyOrd = [u32; 4];
+
+impl Site {
+    pub(super) fn new(instance: Instance, origin: String, protect: bool) -> Self {
+        Self {
+            instance,
+            origin,
+            protect,
+            normaliser: None,
+            locals: BTreeSet::new(),
+            chosen: BTreeMap::new(),
+            links: Vec::new(),
+        }
+    }
+
+    /// Lists links and addresses anew, and tells the program which addresses are this namespace's.
+    pub(super) fn refresh(&mut self, maps: &mut Maps) -> Result<(), EngineError> {
+        self.links = self.instance.links()?;
+        self.instance.forget_gone(&self.links);
+        let now: BTreeSet<FlowKeyOrd> = self.instance.addresses()?.iter().flat_map(own).collect();
+        for addr in now.difference(&self.locals) {
+            let key = self.local_key(*addr);
+            maps.locals.insert(key, 1, 0).map_err(|error| EngineError::Refused(format!(
+                "the namespace {} has more addresses than the table holds: {error}",
+                self.origin
+            )))?;
+        }
+        for addr in self.locals.difference(&now) {
+            let _ = maps.locals.remove(&self.local_key(*addr));
+        }
+        self.locals = now;
+        Ok(())
+    }
+
+    fn local_key(&self, addr: FlowKeyOrd) -> FlowKey {
+        FlowKey { netns: self.instance.cookie(), local: addr, ..FlowKey::default() }
+    }
+
+    /// Makes the normaliser if a rule needs it and it is not there.
+    pub(super) fn normalise(&mut self, needed: bool, tag: u32) -> Result<(), EngineError> {
+        if needed && self.normaliser.is_none() {
+            self.normaliser = Some(Normaliser::new(&mut self.instance, tag)?);
+        }
+        Ok(())
+    }
+
+    /// Removes the normaliser; only when no armed rule sends packets there.
+    pub(super) fn drop_normaliser(&mut self) {
+        self.normaliser = None;
+    }
+
+    /// Notes which devices the rules of the set that is being built need.
+    pub(super) fn choose(&mut self, chosen: &[Chosen]) {
+        for device in chosen {
+            self.chosen.insert(device.link.index, device.link.clone());
+        }
+    }
+
+    /// Forgets the devices of the set before.
+    pub(super) fn begin(&mut self) {
+        self.chosen.clear();
+    }
+
+    /// The devices as the compiler takes them.
+    pub(super) fn inputs(&self) -> Vec<DeviceInput> {
+        let normaliser = self.normaliser.as_ref().map_or(0, Normaliser::near);
+        let input = |link: &Link| DeviceInput {
+            netns: self.instance.cookie(),
+            ifindex: link.index,
+            flags: flags(link, self.protect),
+            normaliser,
+        };
+        self.chosen.values().map(input).collect()
+    }
+
+    /// Attaches to the devices that need it. One that vanished meanwhile is no error.
+    pub(super) fn attach(&mut self) -> Result<Vec<Event>, EngineError> {
+        let mut events = Vec::new();
+        let before: BTreeSet<u32> = self.instance.attached().collect();
+        for link in self.chosen.values() {
+            match self.instance.attach(link) {
+                Ok(_) if !before.contains(&link.index) => {
+                    events.push(Event::new(EventKind::Devices, format!("{}: {} is covered", self.origin, link.name)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let present = self.instance.links()?;
+                    if present.iter().any(|now| now.index == link.index) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    /// Takes the programs off devices that no rule needs any more.
+    pub(super) fn detach_unused(&mut self) {
+        let unused: Vec<u32> =
+            self.instance.attached().filter(|index| !self.chosen.contains_key(index)).collect();
+        for index in unused {
+            self.instance.detach(index);
+        }
+    }
+
+    /// Removes what the shared tables say about this namespace.
+    pub(super) fn forget(&self, maps: &mut Maps) {
+        for addr in &self.locals {
+            let _ = maps.locals.remove(&self.local_key(*addr));
+        }
+    }
+}
+
+/// The address itself and, for IPv4, its network's broadcast address.
+fn own(address: &Address) -> Vec<FlowKeyOrd> {
+    let mut own = vec![addr_of(address.addr())];
+    if let ipnet::IpNet::V4(net) = address.net
+        && net.prefix_len() < 31
+    {
+        own.push(addr_of(net.broadcast().into()));
+    }
+    // All of 127.0.0.0/8 is local; the program asks for single addresses, so the usual ones.
+    if let ipnet::IpNet::V4(net) = address.net
+        && net.addr().is_loopback()
+    {
+        own.extend([[127, 0, 0, 11], [127, 0, 0, 53], [127, 0, 0, 54], [127, 0, 1, 1]].map(|a| addr_of(a.into())));
+    }
+    own
+}
