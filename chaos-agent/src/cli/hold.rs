@@ -186,7 +186,7 @@ pub(crate) fn not_confirmed() -> String {
 /// Any error of the engine, for the tests of what is made of it.
 #[cfg(test)]
 pub(crate) fn some_engine_error() -> EngineError {
-    EngineError::Missing
+    EngineError::Stopped
 }
 
 #[cfg(test)]

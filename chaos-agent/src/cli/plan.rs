@@ -34,7 +34,16 @@ pub(crate) fn wanted(args: &PlanningArgs) -> bool {
 
 /// What the engine needs to know besides the rules.
 pub(crate) fn engine_options(args: &PlanningArgs) -> EngineOptions {
-    EngineOptions { attach: args.attach }
+    EngineOptions { attach: args.attach, log_level: kernel_log_level(), guard: None }
+}
+
+/// The kernel side logs at our own level. What it logs is rare, and nothing up to warnings.
+fn kernel_log_level() -> u8 {
+    match tracing::level_filters::LevelFilter::current().into_level() {
+        Some(tracing::Level::DEBUG) => 4,
+        Some(tracing::Level::TRACE) => 5,
+        _ => 0,
+    }
 }
 
 /// Prints the plan. `remark` says what the plan cannot know.

@@ -82,7 +82,9 @@ impl Attached {
                     tracing::debug!("no tcx ({error}): clsact");
                     clsact(program, hook, guard, netns)
                 }
-                Err(error) => Err(DatapathError::Attach { device: hook.device.to_owned(), direction, reason: error }),
+                Err(error) => {
+                    Err(DatapathError::Attach { device: hook.device.to_owned(), direction, reason: error })
+                }
             },
         }
     }
@@ -135,7 +137,7 @@ impl Attached {
 }
 
 /// Whether this kernel has tcx (Linux 6.6).
-pub(super) fn has_tcx() -> bool {
+pub(crate) fn has_tcx() -> bool {
     nix::sys::utsname::uname().ok().is_some_and(|name| {
         let release = name.release().to_string_lossy().into_owned();
         let mut parts = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -146,7 +148,8 @@ pub(super) fn has_tcx() -> bool {
 fn tcx(program: &mut SchedClassifier, hook: Hook<'_>) -> Result<FdLink, String> {
     let attach_type = if hook.side == Side::Egress { TcAttachType::Egress } else { TcAttachType::Ingress };
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(hook.device, attach_type, options).map_err(|error| explain(&error))?;
+    let id =
+        program.attach_with_options(hook.device, attach_type, options).map_err(|error| explain(&error))?;
     let link: SchedClassifierLink = program.take_link(id).map_err(|error| explain(&error))?;
     FdLink::try_from(link).map_err(|error| explain(&error))
 }

@@ -35,7 +35,8 @@ impl Maps {
         fits("sets of conditions", tables.sets.len(), SETS)?;
         fits("rules", tables.rules.len(), CAPACITY as usize)?;
         // Programs that still read this bank since before the last swap.
-        wait_for_readers().map_err(|error| DatapathError::io("waiting for readers of the old rules", error))?;
+        wait_for_readers()
+            .map_err(|error| DatapathError::io("waiting for readers of the old rules", error))?;
         self.clear(bank);
         self.write(bank, tables)?;
         fence(Ordering::SeqCst);

@@ -14,7 +14,9 @@ use crate::{net::NetlinkError, netns::NetnsError};
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The embedded object is not understood.
-    #[error("the embedded eBPF object cannot be loaded: {0}; this is a fault of this build, rebuild it with `cargo xtask build-ebpf`")]
+    #[error(
+        "the embedded eBPF object cannot be loaded: {0}; this is a fault of this build, rebuild it with `cargo xtask build-ebpf`"
+    )]
     Object(String),
     /// The kernel's verifier or the bpf system call refused a program.
     #[error("the kernel refused the program `{program}`: {reason}")]

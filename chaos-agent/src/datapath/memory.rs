@@ -37,11 +37,6 @@ impl<T: Copy> Mapped<T> {
         (index < self.len).then(|| unsafe { self.base.as_ptr().byte_add(index * Self::STRIDE) }.cast())
     }
 
-    /// How many elements there are.
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
     /// Writes an element; false = there is none of that index.
     pub(super) fn set(&mut self, index: usize, value: T) -> bool {
         let Some(at) = self.at(index) else { return false };

@@ -7,8 +7,8 @@ use aya::{
     maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
 };
 use chaos_common::abi::{
-    BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Direction, Flow, FlowKey, Header, Owner, PORTS,
-    RULES_MAX, Rule, RuleState, Set, control,
+    BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Direction, Flow, FlowKey, Header,
+    Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
 };
 
 use super::{DatapathError, DirectionCounters, KernelLog, memory::Mapped};
@@ -65,7 +65,8 @@ impl Taker<'_> {
         let Map::Array(data) = map else {
             return Err(DatapathError::Object(format!("the table `{name}` is not an array")));
         };
-        Mapped::new(data.fd().as_fd(), len).map_err(|error| DatapathError::io("mapping a table into memory", error))
+        Mapped::new(data.fd().as_fd(), len)
+            .map_err(|error| DatapathError::io("mapping a table into memory", error))
     }
 }
 
@@ -117,7 +118,8 @@ impl Maps {
             *lease = lease_until_ns;
         }
         self.states.set(slot as usize, words);
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| DatapathError::io("counting the CPUs", error))?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, error)| DatapathError::io("counting the CPUs", error))?;
         for direction in [Direction::Egress, Direction::Ingress] {
             let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])
                 .map_err(|error| DatapathError::io("preparing counters", error))?;

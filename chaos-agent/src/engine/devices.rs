@@ -29,8 +29,9 @@ pub(super) fn choose(links: &[Link], names: &[String]) -> Vec<Chosen> {
 /// Where on a chosen device a rule applies. Frames with a VLAN tag are judged at the VLAN's own
 /// device, if there is one on top, unless the rule names this one.
 pub(super) fn place(netns: u64, chosen: &Chosen, links: &[Link], direction: Direction) -> Place {
-    let has_vlans =
-        links.iter().any(|link| link.kind.as_deref() == Some("vlan") && link.lower() == Some(chosen.link.index));
+    let has_vlans = links
+        .iter()
+        .any(|link| link.kind.as_deref() == Some("vlan") && link.lower() == Some(chosen.link.index));
     Place {
         netns,
         ifindex: chosen.link.index,

@@ -1,149 +1,464 @@
 //! Holds a set of faults: arms it, keeps it alive, follows targets, takes it down.
-//!
-//! Stub with the agreed surface; nothing reaches the kernel yet.
 
-use std::fmt;
+mod active;
+mod clock;
+mod devices;
+mod owners;
+mod plan;
+mod protect;
+mod registry;
+mod rules;
+mod site;
+mod stop;
+mod sweep;
+mod types;
 
-use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use crate::spec::RuleSpec;
+use chaos_common::{
+    abi::{Direction, dims},
+    compile::{Input, compile},
+};
 
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AttachMode {
-    /// tcx where the kernel has it, else clsact.
-    #[default]
-    Auto,
-    /// tcx only.
-    Tcx,
-    /// clsact only.
-    Clsact,
+use self::{
+    active::{Active, Share, namespaces},
+    owners::Owners,
+    protect::Protected,
+    registry::Registration,
+    site::Site,
+};
+pub use self::{
+    stop::stop_all,
+    sweep::sweep,
+    types::{
+        Counters, EngineError, EngineOptions, Event, EventKind, Plan, PlannedAttachment, RuleStats,
+        StopReport,
+    },
+};
+pub use crate::datapath::AttachMode;
+use crate::{
+    cgroup::{CgroupRef, Hierarchy},
+    datapath::{CAPACITY, Instance, InstanceSpec, Maps, Object},
+    guard::Guard,
+    netns::{Netns, NetnsId},
+    spec::RuleSpec,
+};
+
+/// How often protected connections are looked for, and filters looked after.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The longest time between two renewals of a lease.
+const RENEW: Duration = Duration::from_secs(1);
+
+/// A set of faults that is being held. Dropping it takes everything down.
+pub struct Engine {
+    // The order of fields is the order of going: programs off devices, then devices, then the rest.
+    sites: BTreeMap<NetnsId, Site>,
+    owners: Owners,
+    maps: Maps,
+    object: Object,
+    actives: Vec<Active>,
+    options: EngineOptions,
+    guard: Option<Guard>,
+    hierarchy: Option<Hierarchy>,
+    protected: BTreeMap<NetnsId, Protected>,
+    renewed: Instant,
+    looked: Instant,
+    failures: u64,
+    registration: Registration,
 }
 
-/// How the engine goes about its work.
-#[derive(Clone, Debug, Default)]
-pub struct EngineOptions {
-    /// How programs are attached.
-    pub attach: AttachMode,
-}
-
-/// Why the engine could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The engine is not there yet.
-    #[error("the engine is not built into this binary yet")]
-    Missing,
-}
-
-impl EngineError {
-    /// 2 usage, 3 refused, 1 other.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        1
-    }
-}
-
-/// Something that happened while faults were held.
-#[derive(Clone, Debug, Serialize)]
-pub struct Event {
-    /// What happened, in words.
-    pub message: String,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-/// Exact counters of one rule and direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "stub")]
-pub struct Counters {
-    pub matched_packets: u64,
-    pub matched_bytes: u64,
-    pub dropped_packets: u64,
-    pub dropped_bytes: u64,
-    pub shadowed_packets: u64,
-    pub shadowed_bytes: u64,
-    pub lease_packets: u64,
-    pub lease_bytes: u64,
-    pub expired_packets: u64,
-    pub expired_bytes: u64,
-    pub limited_packets: u64,
-    pub limited_bytes: u64,
-}
-
-/// Exact counters of one rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "stub")]
-pub struct RuleStats {
-    pub name: String,
-    pub egress: Counters,
-    pub ingress: Counters,
-}
-
-/// One program on one device.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "stub")]
-pub struct PlannedAttachment {
-    pub namespace: String,
-    pub device: String,
-    pub direction: String,
-    pub how: String,
-}
-
-impl fmt::Display for PlannedAttachment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} ({})", self.namespace, self.device, self.direction, self.how)
-    }
-}
-
-/// What would be done; nothing was touched.
-#[derive(Clone, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "stub")]
-pub struct Plan {
-    pub attachments: Vec<PlannedAttachment>,
-    pub explanations: Vec<String>,
-    pub protected: Vec<String>,
-}
-
-/// What [`stop_all`] ended and removed.
-#[derive(Clone, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "stub")]
-pub struct StopReport {
-    pub ended: Vec<String>,
-    pub removed: Vec<String>,
-}
-
-/// Ends every fault of this machine.
-pub fn stop_all() -> Result<StopReport, EngineError> {
-    Err(EngineError::Missing)
-}
-
-/// A set of faults that is being held.
-#[derive(Debug)]
-pub struct Engine;
-
-#[expect(missing_docs, reason = "stub")]
 impl Engine {
-    pub fn plan(_rules: &[RuleSpec], _options: &EngineOptions) -> Result<Plan, EngineError> {
-        Err(EngineError::Missing)
+    /// What would be done; touches nothing.
+    pub fn plan(rules: &[RuleSpec], options: &EngineOptions) -> Result<Plan, EngineError> {
+        plan::plan(rules, options)
     }
 
-    pub fn start(_rules: &[RuleSpec], _options: &EngineOptions) -> Result<Self, EngineError> {
-        Err(EngineError::Missing)
+    /// Resolves, compiles, attaches, arms. On an error nothing remains.
+    pub fn start(rules: &[RuleSpec], options: &EngineOptions) -> Result<Self, EngineError> {
+        if rules.len() > CAPACITY as usize {
+            return Err(EngineError::Refused(format!(
+                "{} faults at once; {CAPACITY} are possible",
+                rules.len()
+            )));
+        }
+        sweep();
+        let guard = guard(options)?;
+        let mut actives = Vec::new();
+        for (slot, spec) in (0u32..).zip(rules) {
+            actives.push(Active::find(spec, slot)?);
+        }
+        let registration = Registration::new()?;
+        let object = Object::new(registration.tag(), options.log_level)?;
+        let own = Netns::current()?;
+        let first = first_namespace(&actives).unwrap_or(own);
+        let mut instance = Instance::load(
+            InstanceSpec { object: &object, mode: options.attach, guard: guard.as_ref() },
+            &first,
+        )?;
+        let maps = instance.take_maps(options.log_level > 0)?;
+        let now = Instant::now();
+        let mut engine = Self {
+            sites: BTreeMap::new(),
+            owners: Owners::default(),
+            maps,
+            object,
+            actives,
+            options: options.clone(),
+            guard,
+            hierarchy: Hierarchy::discover().ok(),
+            protected: BTreeMap::new(),
+            renewed: now,
+            looked: now,
+            failures: 0,
+            registration,
+        };
+        let protect = is_protected(&first);
+        engine.sites.insert(first.id(), Site::new(instance, "this namespace".to_owned(), protect));
+        engine.arm()?;
+        Ok(engine)
     }
 
+    fn arm(&mut self) -> Result<(), EngineError> {
+        self.prepare()?;
+        for active in &mut self.actives {
+            active.arm();
+            self.maps.reset_state(active.slot, active.lease_until_ns())?;
+        }
+        self.renewed = Instant::now();
+        self.swap().map(drop)
+    }
+
+    /// Looks after everything; call it every 50 ms at least.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] when `chaos stop --all` ended the faults.
     pub fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
-        Err(EngineError::Missing)
+        if self.maps.is_stopped() {
+            return Err(EngineError::Stopped);
+        }
+        self.renew();
+        self.maps.flush_log();
+        let mut events = self.follow_targets();
+        let mut moved = !events.is_empty();
+        for site in self.sites.values_mut() {
+            moved |= site.instance.has_changed().unwrap_or(true);
+        }
+        if moved {
+            match self.prepare().and_then(|()| self.swap()) {
+                Ok(more) => events.extend(more),
+                Err(error) => events.push(Event::new(
+                    EventKind::Warning,
+                    format!("{error}; the faults go on as they were, and it is tried again"),
+                )),
+            }
+        }
+        if self.looked.elapsed() >= LOOK_AGAIN {
+            self.looked = Instant::now();
+            events.extend(self.look_after()?);
+        }
+        Ok(events)
     }
 
+    /// One per rule, in the order of the rules.
     pub fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
-        Err(EngineError::Missing)
+        let stats = |active: &Active| {
+            Ok(RuleStats {
+                name: active.spec.name.clone(),
+                egress: self.maps.counters(active.slot, Direction::Egress)?.into(),
+                ingress: self.maps.counters(active.slot, Direction::Ingress)?.into(),
+            })
+        };
+        self.actives.iter().map(stats).collect()
     }
 
-    pub fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
-        Err(EngineError::Missing)
+    /// Disarms at once, then removes everything; the final counters.
+    pub fn stop(mut self) -> Result<Vec<RuleStats>, EngineError> {
+        self.maps.disarm();
+        self.stats()
+    }
+
+    /// Replaces the whole set at once. Rules that stay the same, in the same place, keep their
+    /// memory, counters and clock.
+    pub fn replace(&mut self, rules: &[RuleSpec]) -> Result<(), EngineError> {
+        if rules.len() > CAPACITY as usize {
+            return Err(EngineError::Refused(format!(
+                "{} faults at once; {CAPACITY} are possible",
+                rules.len()
+            )));
+        }
+        let mut fresh = Vec::new();
+        for (slot, spec) in (0u32..).zip(rules) {
+            let kept = self.actives.get(slot as usize).is_some_and(|active| active.spec == *spec);
+            fresh.push(if kept { None } else { Some(Active::find(spec, slot)?) });
+        }
+        let before = std::mem::take(&mut self.actives);
+        let mut before: Vec<Option<Active>> = before.into_iter().map(Some).collect();
+        before.resize_with(fresh.len().max(before.len()), || None);
+        let mut renewed = Vec::new();
+        for (place, fresh) in before.iter_mut().zip(fresh) {
+            match fresh {
+                Some(active) => {
+                    renewed.push(active.slot);
+                    self.actives.push(active);
+                }
+                None => self.actives.extend(place.take()),
+            }
+        }
+        self.prepare()?;
+        for active in self.actives.iter_mut().filter(|active| renewed.contains(&active.slot)) {
+            active.arm();
+            self.maps.reset_state(active.slot, active.lease_until_ns())?;
+        }
+        self.swap().map(drop)
+    }
+
+    /// Renews every lease once a second, or three times within it.
+    fn renew(&mut self) {
+        let shortest = self.actives.iter().map(|active| active.spec.lease / 3).min().unwrap_or(RENEW);
+        if self.renewed.elapsed() < shortest.min(RENEW) {
+            return;
+        }
+        self.renewed = Instant::now();
+        for active in &self.actives {
+            self.maps.renew(active.slot, active.lease_until_ns());
+        }
+    }
+
+    fn follow_targets(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for active in &mut self.actives {
+            let name = active.spec.target.to_string();
+            follow(&mut active.target, &name, &mut events);
+            if let (Some(peer), Some(target)) = (&mut active.peer, &active.spec.peer) {
+                follow(peer, &target.to_string(), &mut events);
+            }
+        }
+        events
+    }
+
+    /// Makes sure that every namespace that is needed has an instance, and refreshes what is known of them.
+    fn prepare(&mut self) -> Result<(), EngineError> {
+        let shares = self.shares()?;
+        for (id, namespace) in namespaces(&shares) {
+            if !self.sites.contains_key(&id) {
+                let spec = InstanceSpec {
+                    object: &self.object,
+                    mode: self.options.attach,
+                    guard: self.guard.as_ref(),
+                };
+                let instance = Instance::load(spec, &namespace.netns)?;
+                let protect = is_protected(&namespace.netns);
+                self.sites.insert(id, Site::new(instance, namespace.origin.clone(), protect));
+            }
+            if let Some(site) = self.sites.get_mut(&id) {
+                site.origin = namespace.origin;
+            }
+        }
+        for site in self.sites.values_mut() {
+            site.refresh(&mut self.maps)?;
+        }
+        self.protect()
+    }
+
+    /// Where every fault applies now, by its place in the list.
+    fn shares(&self) -> Result<Vec<(usize, Share)>, EngineError> {
+        let mut all = Vec::new();
+        for (index, active) in self.actives.iter().enumerate() {
+            let shares = active.shares()?;
+            let gone = active.target.current().is_vanished()
+                || active.peer.as_ref().is_some_and(|peer| peer.current().is_vanished());
+            if shares.is_empty() && !gone {
+                return Err(active.unseen());
+            }
+            all.extend(shares.into_iter().map(|share| (index, share)));
+        }
+        Ok(all)
+    }
+
+    /// Compiles, attaches, flips, and lets go of what is not needed any more.
+    fn swap(&mut self) -> Result<Vec<Event>, EngineError> {
+        let shares = self.shares()?;
+        let needed = namespaces(&shares);
+        for (index, share) in &shares {
+            let wire = self.actives.get(*index).is_some_and(Active::needs_wire);
+            if let Some(site) = self.sites.get_mut(&share.namespace.netns.id()) {
+                site.normalise(wire, self.registration.tag())?;
+            }
+        }
+        let input = self.input(&shares)?;
+        let tables = compile(&input)?;
+        let cgroups = self.cgroups();
+        let mut events = self.learn_owners(tables.header.dims, &cgroups)?;
+        for site in self.sites.values_mut() {
+            events.extend(site.attach()?);
+        }
+        let programs = self.sites.values().flat_map(|site| site.instance.filter_programs()).collect();
+        self.registration.set_programs(programs)?;
+        self.maps.swap(&tables)?;
+        let wired: Vec<NetnsId> = shares
+            .iter()
+            .filter(|(index, _)| self.actives.get(*index).is_some_and(Active::needs_wire))
+            .map(|(_, share)| share.namespace.netns.id())
+            .collect();
+        for (id, site) in &mut self.sites {
+            site.detach_unused();
+            if !wired.contains(id) {
+                site.drop_normaliser();
+            }
+        }
+        for (id, site) in &self.sites {
+            if !needed.contains_key(id) {
+                site.forget(&mut self.maps);
+            }
+        }
+        self.sites.retain(|id, _| needed.contains_key(id));
+        Ok(events)
+    }
+
+    fn input(&mut self, shares: &[(usize, Share)]) -> Result<Input, EngineError> {
+        for site in self.sites.values_mut() {
+            site.begin();
+        }
+        let mut input = Input::default();
+        for (index, share) in shares {
+            let (Some(active), Some(site)) =
+                (self.actives.get(*index), self.sites.get_mut(&share.namespace.netns.id()))
+            else {
+                continue;
+            };
+            let (rule, chosen) = active.input(share, site);
+            let interfaces = &active.spec.matching.interfaces;
+            if chosen.is_empty() && !interfaces.is_empty() {
+                let present: Vec<&str> = site.links.iter().map(|link| link.name.as_str()).collect();
+                return Err(EngineError::Refused(format!(
+                    "no interface `{}` in {}; there are: {}",
+                    interfaces.join("`, `"),
+                    site.origin,
+                    present.join(", ")
+                )));
+            }
+            site.choose(&chosen);
+            input.rules.push(rule);
+        }
+        input.devices = self.sites.values().flat_map(Site::inputs).collect();
+        if let Some(hierarchy) = &self.hierarchy {
+            input.cgroups = owners::inputs(hierarchy, &self.cgroups());
+        }
+        Ok(input)
+    }
+
+    fn cgroups(&self) -> BTreeMap<u64, CgroupRef> {
+        let all = self.actives.iter().flat_map(Active::cgroups);
+        all.map(|cgroup| (cgroup.id, cgroup.clone())).collect()
+    }
+
+    /// Hooks first, then what was there before them, so that nothing falls between.
+    fn learn_owners(
+        &mut self,
+        used: u32,
+        cgroups: &BTreeMap<u64, CgroupRef>,
+    ) -> Result<Vec<Event>, EngineError> {
+        let mut events = Vec::new();
+        if used & dims::LEARN_OWNERS == 0 {
+            self.owners.clear();
+        } else if let Some(hierarchy) = &self.hierarchy {
+            events = self.owners.follow(&self.object, hierarchy, cgroups)?;
+            for site in self.sites.values() {
+                let place = (site.instance.netns(), site.instance.cookie());
+                owners::seed(&mut self.maps, hierarchy, cgroups, place)?;
+            }
+        }
+        if used & dims::FLOWS != 0 {
+            for site in self.sites.values() {
+                owners::seed_flows(&mut self.maps, (site.instance.netns(), site.instance.cookie()))?;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Fills the protected table for the namespaces where the operator may be.
+    fn protect(&mut self) -> Result<(), EngineError> {
+        for (id, site) in self.sites.iter().filter(|(_, site)| site.protect) {
+            let now = protect::find(site.instance.netns(), site.instance.cookie())?;
+            let before = self.protected.insert(*id, now.clone()).unwrap_or_default();
+            protect::update(&mut self.maps, &before, &now)?;
+        }
+        Ok(())
+    }
+
+    fn look_after(&mut self) -> Result<Vec<Event>, EngineError> {
+        self.protect()?;
+        let mut events = Vec::new();
+        for site in self.sites.values() {
+            for index in site.instance.displaced()? {
+                let name =
+                    site.links.iter().find(|link| link.index == index).map_or("?", |link| link.name.as_str());
+                let message = format!(
+                    "{}: on {name} our filter is gone or no longer the first: `tc filter show dev {name} egress` shows whose is",
+                    site.origin
+                );
+                events.push(Event::new(EventKind::Displaced, message));
+            }
+        }
+        let failures = self.maps.normaliser_failures();
+        if failures > self.failures {
+            let message = format!(
+                "{} packets could not be cut into wire packets and passed untouched",
+                failures - self.failures
+            );
+            events.push(Event::new(EventKind::Warning, message));
+            self.failures = failures;
+        }
+        Ok(events)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // First the rules, so that no packet takes a way that is about to be removed.
+        self.maps.disarm();
+    }
+}
+
+fn follow(watcher: &mut crate::targets::Watcher, name: &str, events: &mut Vec<Event>) {
+    match watcher.changed() {
+        Ok(None) => {}
+        Ok(Some(now)) if now.is_vanished() => {
+            events.push(Event::new(
+                EventKind::Vanished,
+                format!("{name} is gone; it is bound again when it comes back"),
+            ));
+        }
+        Ok(Some(_)) => events.push(Event::new(EventKind::Rebound, format!("{name} is bound again"))),
+        Err(error) => tracing::debug!("{name}: {error}"),
+    }
+}
+
+fn first_namespace(actives: &[Active]) -> Option<Netns> {
+    actives.iter().find_map(|active| active.target.current().namespaces.first()).map(|ns| ns.netns.clone())
+}
+
+/// The host's and our own namespace are where the operator's connection may be.
+fn is_protected(netns: &Netns) -> bool {
+    let own = Netns::current().is_ok_and(|own| own == *netns);
+    own || NetnsId::of_pid(1).is_some_and(|host| host == netns.id())
+}
+
+/// Filters outlive us: where tcx is not used something must remove them.
+fn guard(options: &EngineOptions) -> Result<Option<Guard>, EngineError> {
+    let filters = match options.attach {
+        AttachMode::Clsact => true,
+        AttachMode::Tcx => false,
+        AttachMode::Auto => !crate::datapath::has_tcx(),
+    };
+    match (&options.guard, filters) {
+        (Some(guard), _) => Ok(Some(guard.clone())),
+        (None, false) => Ok(None),
+        (None, true) => Guard::start()
+            .map(Some)
+            .map_err(|error| EngineError::Io { doing: "starting the guard process", error }),
     }
 }

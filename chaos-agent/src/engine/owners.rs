@@ -68,7 +68,10 @@ impl Owners {
                 Err(_) if !directory.exists() => {}
                 Err(error) => events.push(Event::new(
                     EventKind::Warning,
-                    format!("{error}: ports that {} opens from now on are learnt only when it sends", cgroup.path.display()),
+                    format!(
+                        "{error}: ports that {} opens from now on are learnt only when it sends",
+                        cgroup.path.display()
+                    ),
                 )),
             }
         }

@@ -68,12 +68,15 @@ impl Registration {
             }
             let pid = i32::try_from(std::process::id()).unwrap_or(0);
             let command = std::env::args().collect::<Vec<_>>().join(" ");
-            let mut registration = Self { file, path, tag, entry: Entry { pid, command, programs: Vec::new() } };
+            let mut registration =
+                Self { file, path, tag, entry: Entry { pid, command, programs: Vec::new() } };
             registration.write()?;
             return Ok(registration);
         }
-        let holders: Vec<String> =
-            others().iter().map(|other| format!("{} (pid {})", other.entry.command, other.entry.pid)).collect();
+        let holders: Vec<String> = others()
+            .iter()
+            .map(|other| format!("{} (pid {})", other.entry.command, other.entry.pid))
+            .collect();
         Err(EngineError::Refused(format!(
             "15 chaos processes hold faults already, more cannot be told apart: {}; end one, or all with `chaos stop --all`",
             holders.join(", ")

@@ -55,10 +55,12 @@ impl Site {
         let now: BTreeSet<FlowKeyOrd> = self.instance.addresses()?.iter().flat_map(own).collect();
         for addr in now.difference(&self.locals) {
             let key = self.local_key(*addr);
-            maps.locals.insert(key, 1, 0).map_err(|error| EngineError::Refused(format!(
-                "the namespace {} has more addresses than the table holds: {error}",
-                self.origin
-            )))?;
+            maps.locals.insert(key, 1, 0).map_err(|error| {
+                EngineError::Refused(format!(
+                    "the namespace {} has more addresses than the table holds: {error}",
+                    self.origin
+                ))
+            })?;
         }
         for addr in self.locals.difference(&now) {
             let _ = maps.locals.remove(&self.local_key(*addr));
@@ -115,7 +117,10 @@ impl Site {
         for link in self.chosen.values() {
             match self.instance.attach(link) {
                 Ok(_) if !before.contains(&link.index) => {
-                    events.push(Event::new(EventKind::Devices, format!("{}: {} is covered", self.origin, link.name)));
+                    events.push(Event::new(
+                        EventKind::Devices,
+                        format!("{}: {} is covered", self.origin, link.name),
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -158,7 +163,9 @@ fn own(address: &Address) -> Vec<FlowKeyOrd> {
     if let ipnet::IpNet::V4(net) = address.net
         && net.addr().is_loopback()
     {
-        own.extend([[127, 0, 0, 11], [127, 0, 0, 53], [127, 0, 0, 54], [127, 0, 1, 1]].map(|a| addr_of(a.into())));
+        own.extend(
+            [[127, 0, 0, 11], [127, 0, 0, 53], [127, 0, 0, 54], [127, 0, 1, 1]].map(|a| addr_of(a.into())),
+        );
     }
     own
 }

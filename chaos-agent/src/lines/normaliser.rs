@@ -43,9 +43,7 @@ impl Normaliser {
         })?;
         let pair = made.map_err(|error| failed(error.to_string()))?;
         let undo = Undo { netns: &netns, near: pair.near };
-        netns
-            .run(|| offload::offloads_off(&near_name))?
-            .map_err(|error| failed(error.to_string()))?;
+        netns.run(|| offload::offloads_off(&near_name))?.map_err(|error| failed(error.to_string()))?;
         match rps::set_rps(&far_netns, &far_name) {
             Ok(true) => {}
             Ok(false) => tracing::debug!("no RPS here: a flow that changes CPU may be reordered a little"),

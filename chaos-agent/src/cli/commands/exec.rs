@@ -16,7 +16,7 @@ use crate::{
         report::{End, Reporter, Started, Summary},
         resolve, rule,
     },
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, EngineOptions},
     exec::{self, ExitOutcome, Prepared},
     guard::Guard,
     spec::RuleSpec,
@@ -83,8 +83,8 @@ pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
     if let Some(warning) = exec::client_warning(&args.command) {
         output::warn(&warning);
     }
-    let options = plan::engine_options(&args.planning);
     let guard = Guard::start().context("the process that cleans up after a kill cannot be started")?;
+    let options = EngineOptions { guard: Some(guard.clone()), ..plan::engine_options(&args.planning) };
     let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
     let (ended, exit) = supervise(ready, args, |rules| Engine::start(rules, &options), json)?;
     match exit {

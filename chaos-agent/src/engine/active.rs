@@ -1,0 +1,185 @@
+//! One fault that is being held: its rule, its targets, and what the compiler takes for it.
+
+use std::collections::BTreeMap;
+
+use chaos_common::{
+    abi::Rule,
+    compile::{ClauseInput, RuleInput},
+};
+
+use super::{
+    clock::{boot_ns, nanos},
+    devices::{self, Chosen},
+    rules,
+    site::Site,
+    types::EngineError,
+};
+use crate::{
+    cgroup::CgroupRef,
+    netns::NetnsId,
+    spec::{Endpoint, RuleSpec},
+    targets::{self, NamespaceRef, Resolved, Watcher},
+};
+
+/// The longest a fault lives whose end is not given (`exec`): the command's, but never longer.
+const CAP_NS: u64 = 3_600_000_000_000;
+
+/// A fault that is being held.
+pub(super) struct Active {
+    pub(super) spec: RuleSpec,
+    pub(super) slot: u32,
+    pub(super) target: Watcher,
+    pub(super) peer: Option<Watcher>,
+    pub(super) armed_ns: u64,
+    pub(super) expires_ns: u64,
+}
+
+/// Where a rule applies in one namespace, and to whom there.
+pub(super) struct Share {
+    pub(super) namespace: NamespaceRef,
+    cgroups: Vec<CgroupRef>,
+    peer_cgroups: Vec<CgroupRef>,
+    peers: Vec<Endpoint>,
+}
+
+impl Active {
+    /// Finds the targets; arms nothing.
+    pub(super) fn find(spec: &RuleSpec, slot: u32) -> Result<Self, EngineError> {
+        let target = Watcher::new(&spec.target)?;
+        let peer = match &spec.peer {
+            Some(peer) => Some(Watcher::new(peer)?.with_identities()),
+            None => None,
+        };
+        let now = boot_ns();
+        Ok(Self { spec: spec.clone(), slot, target, peer, armed_ns: now, expires_ns: now })
+    }
+
+    /// The clock starts.
+    pub(super) fn arm(&mut self) {
+        self.armed_ns = boot_ns();
+        let length = self.spec.schedule.duration.map_or(CAP_NS, nanos);
+        self.expires_ns = self.armed_ns.saturating_add(length);
+    }
+
+    /// Boot clock until which the kernel keeps the rule without hearing from us.
+    pub(super) fn lease_until_ns(&self) -> u64 {
+        boot_ns().saturating_add(nanos(self.spec.lease))
+    }
+
+    /// What the program reads.
+    pub(super) fn rule(&self) -> Rule {
+        rules::rule(&self.spec, u64::from(self.slot) + 1, self.armed_ns, self.expires_ns)
+    }
+
+    /// Packets must be cut into wire packets for it.
+    pub(super) fn needs_wire(&self) -> bool {
+        !self.spec.shadow && self.rule().flags & chaos_common::abi::rule_flags::WIRE != 0
+    }
+
+    /// Every cgroup it asks about.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &CgroupRef> {
+        let peer = self.peer.iter().flat_map(|peer| &peer.current().cgroups);
+        // The root holds everything: no condition.
+        self.target.current().cgroups.iter().chain(peer).filter(|cgroup| cgroup.level > 0)
+    }
+
+    /// Where it applies now.
+    pub(super) fn shares(&self) -> Result<Vec<Share>, EngineError> {
+        let target = self.target.current();
+        let Some(peer) = &self.peer else {
+            return Ok(target
+                .namespaces
+                .iter()
+                .map(|ns| share(ns, target, self.spec.matching.peers.clone()))
+                .collect());
+        };
+        let peer = peer.current();
+        let mut shares = Vec::new();
+        for namespace in &target.namespaces {
+            let mut share = share(namespace, target, Vec::new());
+            let together = peer.namespaces.iter().any(|other| other.netns == namespace.netns);
+            if together && !peer.cgroups.is_empty() {
+                share.peer_cgroups = peer.cgroups.clone();
+            } else {
+                share.peers = targets::visible_from(peer, &namespace.netns)?;
+                if share.peers.is_empty() {
+                    continue;
+                }
+            }
+            shares.push(share);
+        }
+        shares.extend(self.seen_from_peer(target, peer)?);
+        Ok(shares)
+    }
+
+    /// A peer that shares its namespace with others is not known by its address alone: what it
+    /// begins itself is judged at its own side, where its socket is known.
+    fn seen_from_peer(&self, target: &Resolved, peer: &Resolved) -> Result<Vec<Share>, EngineError> {
+        let mut shares = Vec::new();
+        let one_way = rules::direction(&self.spec) != crate::spec::Direction::Both;
+        if peer.cgroups.is_empty() || one_way {
+            return Ok(shares);
+        }
+        for namespace in &peer.namespaces {
+            if target.namespaces.iter().any(|other| other.netns == namespace.netns) {
+                continue;
+            }
+            let peers = targets::visible_from(target, &namespace.netns)?;
+            if !peers.is_empty() {
+                shares.push(share(namespace, peer, peers));
+            }
+        }
+        Ok(shares)
+    }
+
+    /// Why no share came of two targets.
+    pub(super) fn unseen(&self) -> EngineError {
+        let peer = self.spec.peer.as_ref().map_or_else(String::new, ToString::to_string);
+        let target = &self.spec.target;
+        EngineError::Refused(format!(
+            "no address of `{peer}` can be reached from `{target}`, so there is nothing to cut: {}; `chaos flows {target}` shows whom it talks to, and an address can be named instead of `{peer}`",
+            match &self.peer {
+                Some(watcher) if watcher.current().identities.is_empty() =>
+                    "it listens on no port and has no address of its own",
+                _ => "it has addresses, but no route leads there from the other side",
+            }
+        ))
+    }
+
+    /// What the compiler takes for it in one namespace.
+    pub(super) fn input(&self, share: &Share, site: &Site) -> (RuleInput, Vec<Chosen>) {
+        let chosen = devices::choose(&site.links, &self.spec.matching.interfaces);
+        let direction = rules::direction(&self.spec);
+        let netns = site.instance.cookie();
+        let place = |device: &Chosen| devices::place(netns, device, &site.links, direction);
+        let ids = |list: &[CgroupRef]| -> Vec<u64> {
+            if list.iter().any(|cgroup| cgroup.level == 0) {
+                Vec::new()
+            } else {
+                list.iter().map(|c| c.id).collect()
+            }
+        };
+        let clauses: Vec<ClauseInput> = rules::clauses(&self.spec.matching, &share.peers);
+        let input = RuleInput {
+            name: self.spec.name.clone(),
+            slot: self.slot,
+            rule: self.rule(),
+            places: chosen.iter().map(place).collect(),
+            classes: rules::classes(&self.spec),
+            cgroups: ids(&share.cgroups),
+            peer_cgroups: ids(&share.peer_cgroups),
+            clauses,
+            exclusions: rules::exclusions(&self.spec.matching.except),
+        };
+        (input, chosen)
+    }
+}
+
+fn share(namespace: &NamespaceRef, target: &Resolved, peers: Vec<Endpoint>) -> Share {
+    Share { namespace: namespace.clone(), cgroups: target.cgroups.clone(), peer_cgroups: Vec::new(), peers }
+}
+
+/// The namespaces that some share needs, each once.
+pub(super) fn namespaces(shares: &[(usize, Share)]) -> BTreeMap<NetnsId, NamespaceRef> {
+    shares.iter().map(|(_, share)| (share.namespace.netns.id(), share.namespace.clone())).collect()
+}

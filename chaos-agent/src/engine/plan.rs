@@ -1,0 +1,166 @@
+//! What would be done, in words: for `--dry-run` and `--explain`. Touches nothing.
+
+use super::{
+    active::{Active, Share, namespaces},
+    devices, is_protected, protect, rules,
+    types::{EngineError, EngineOptions, Plan, PlannedAttachment},
+};
+use crate::{
+    datapath::AttachMode,
+    net::{Netlink, link},
+    spec::{Connections, Direction, Endpoint, RuleSpec},
+};
+
+/// Resolves everything and describes it.
+pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, EngineError> {
+    let mut plan = Plan::default();
+    let how = match options.attach {
+        AttachMode::Tcx => "tcx, first",
+        AttachMode::Clsact => "clsact, priority 1",
+        AttachMode::Auto if crate::datapath::has_tcx() => "tcx, first",
+        AttachMode::Auto => "clsact, priority 1",
+    };
+    for (slot, spec) in (0u32..).zip(specs) {
+        let active = Active::find(spec, slot)?;
+        let shares: Vec<(usize, Share)> = active.shares()?.into_iter().map(|share| (0, share)).collect();
+        if shares.is_empty() {
+            return Err(active.unseen());
+        }
+        attachments(&mut plan, &active, &shares, how)?;
+        plan.explanations.extend(explain(spec));
+    }
+    plan.attachments.dedup();
+    Ok(plan)
+}
+
+fn attachments(
+    plan: &mut Plan,
+    active: &Active,
+    shares: &[(usize, Share)],
+    how: &str,
+) -> Result<(), EngineError> {
+    for namespace in namespaces(shares).into_values() {
+        let links = namespace.netns.run(|| link::list(&mut Netlink::route()?))??;
+        for device in devices::choose(&links, &active.spec.matching.interfaces) {
+            for direction in ["egress", "ingress"] {
+                plan.attachments.push(PlannedAttachment {
+                    namespace: namespace.origin.clone(),
+                    device: device.link.name.clone(),
+                    direction: direction.to_owned(),
+                    how: how.to_owned(),
+                });
+            }
+        }
+        if active.needs_wire() {
+            plan.attachments.push(PlannedAttachment {
+                namespace: namespace.origin.clone(),
+                device: "chaos-n*".to_owned(),
+                direction: "ingress".to_owned(),
+                how: "private veth pair that cuts packets into wire packets; its far end is in an anonymous namespace".to_owned(),
+            });
+        }
+        if is_protected(&namespace.netns) && plan.protected.is_empty() {
+            plan.protected.extend(protect::ALWAYS.map(str::to_owned));
+            plan.protected.extend(protect::find(&namespace.netns, 0)?.into_keys());
+        }
+    }
+    Ok(())
+}
+
+/// The rule in plain words, then what it will not hit.
+fn explain(spec: &RuleSpec) -> Vec<String> {
+    let direction = match rules::direction(spec) {
+        Direction::Egress => "leaves",
+        Direction::Ingress => "comes to",
+        Direction::Both => "leaves or comes to",
+    };
+    let mut lines = vec![format!(
+        "{}: on what {direction} {}{}{}",
+        rules::describe(&spec.faults),
+        spec.target,
+        spec.peer.as_ref().map(|peer| format!(", to or from {peer}")).unwrap_or_default(),
+        conditions(spec)
+    )];
+    let when = spec.schedule.duration.map_or_else(
+        || "as long as the command runs, at most 1 h".to_owned(),
+        |duration| format!("for {}", humantime::format_duration(duration)),
+    );
+    lines.push(format!(
+        "it acts {when}; without us the kernel ends it within {}",
+        humantime::format_duration(spec.lease)
+    ));
+    lines.push("it does not hit: what cannot be parsed, ARP and neighbour discovery (unless a whole interface is cut), later fragments when ports or flags are asked for".to_owned());
+    if spec.shadow {
+        lines.push("shadow: it counts what it would hit and touches nothing".to_owned());
+    }
+    lines
+}
+
+fn conditions(spec: &RuleSpec) -> String {
+    let matching = &spec.matching;
+    let mut parts = Vec::new();
+    let ports = |list: &[crate::spec::PortRange]| {
+        let text: Vec<String> = list
+            .iter()
+            .map(|range| {
+                if range.first == range.last {
+                    range.first.to_string()
+                } else {
+                    format!("{}-{}", range.first, range.last)
+                }
+            })
+            .collect();
+        text.join(" or ")
+    };
+    if !matching.peers.is_empty() {
+        parts.push(format!("with {}", endpoints(&matching.peers)));
+    }
+    if !matching.peer_ports.is_empty() {
+        parts.push(format!("with peer port {}", ports(&matching.peer_ports)));
+    }
+    if !matching.locals.is_empty() {
+        let text: Vec<String> = matching.locals.iter().map(ToString::to_string).collect();
+        parts.push(format!("at own address {}", text.join(" or ")));
+    }
+    if !matching.local_ports.is_empty() {
+        parts.push(format!("at own port {}", ports(&matching.local_ports)));
+    }
+    if !matching.protos.is_empty() {
+        let text: Vec<String> =
+            matching.protos.iter().map(|proto| format!("{proto:?}").to_uppercase()).collect();
+        parts.push(format!("by {}", text.join(" or ")));
+    }
+    if !matching.interfaces.is_empty() {
+        parts.push(format!("on {}", matching.interfaces.join(" or ")));
+    }
+    if matching.data_only {
+        parts.push("that carries data".to_owned());
+    }
+    if let Some(share) = matching.share {
+        parts.push(format!("in {}% of the flows", share * 100.0));
+    }
+    match matching.connections {
+        Connections::All => {}
+        Connections::New => parts.push("in connections opened after it began".to_owned()),
+        Connections::Established => parts.push("in connections opened before it began".to_owned()),
+    }
+    if !matching.except.is_empty() {
+        parts.push(format!("never with {}", endpoints(&matching.except)));
+    }
+    if parts.is_empty() { String::new() } else { format!(", {}", parts.join(", ")) }
+}
+
+fn endpoints(list: &[Endpoint]) -> String {
+    let text: Vec<String> = list
+        .iter()
+        .map(|endpoint| {
+            let net = endpoint.net.map_or_else(|| "any address".to_owned(), |net| net.to_string());
+            match endpoint.ports {
+                Some(range) if range.first == range.last => format!("{net} port {}", range.first),
+                Some(range) => format!("{net} ports {}-{}", range.first, range.last),
+                None => net,
+            }
+        })
+        .collect();
+    text.join(" or ")
+}
