@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::{Ebpf, programs::SchedClassifier};
 
-use super::{AttachMode, Attached, DatapathError, How, Maps, Object, attach::Hook};
+use super::{AttachMode, Attached, DatapathError, How, Object, attach::Hook};
 use crate::{
     guard::Guard,
     net::{Netlink, addr, link, tc::Side, watch::LinkWatch},
@@ -37,8 +37,7 @@ pub struct Instance {
 const CLASSIFIERS: [(&str, Side); 2] = [("chaos_egress", Side::Egress), ("chaos_ingress", Side::Ingress)];
 
 impl Instance {
-    /// Loads the classifiers for a namespace; attaches nothing yet. The tables are taken from the
-    /// first instance: see [`Instance::take_maps`].
+    /// Loads the classifiers for a namespace; attaches nothing yet.
     pub fn load(spec: InstanceSpec<'_>, netns: &Netns) -> Result<Self, DatapathError> {
         let cookie = netns.cookie()?;
         let mut ebpf = spec.object.instance(cookie, 0)?;
@@ -55,11 +54,6 @@ impl Instance {
             devices: BTreeMap::new(),
             watch,
         })
-    }
-
-    /// The shared tables; only of the first instance.
-    pub fn take_maps(&mut self, with_log: bool) -> Result<Maps, DatapathError> {
-        Maps::take(&mut self.ebpf, with_log)
     }
 
     /// Which namespace.

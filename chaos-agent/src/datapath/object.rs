@@ -5,7 +5,7 @@ use std::io;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use chaos_common::abi::ABI_VERSION;
 
-use super::{DatapathError, bpffs::PrivateBpffs};
+use super::{DatapathError, Maps, bpffs::PrivateBpffs};
 
 /// The compiled kernel side.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
@@ -70,6 +70,11 @@ impl Object {
     pub fn for_tests(mut self) -> Self {
         self.testing = true;
         self
+    }
+
+    /// The tables that all instances share; call it once, before the first instance.
+    pub fn maps(&self, with_log: bool) -> Result<Maps, DatapathError> {
+        Maps::take(&mut self.instance(0, 0)?, with_log)
     }
 
     /// Loads an instance for the namespace of this cookie, whose owner hooks book for `cgroup`.

@@ -92,13 +92,7 @@ impl Engine {
         }
         let registration = Registration::new()?;
         let object = Object::new(registration.tag(), options.log_level)?;
-        let own = Netns::current()?;
-        let first = first_namespace(&actives).unwrap_or(own);
-        let mut instance = Instance::load(
-            InstanceSpec { object: &object, mode: options.attach, guard: guard.as_ref() },
-            &first,
-        )?;
-        let maps = instance.take_maps(options.log_level > 0)?;
+        let maps = object.maps(options.log_level > 0)?;
         let now = Instant::now();
         let mut engine = Self {
             sites: BTreeMap::new(),
@@ -115,8 +109,6 @@ impl Engine {
             failures: 0,
             registration,
         };
-        let protect = is_protected(&first);
-        engine.sites.insert(first.id(), Site::new(instance, "this namespace".to_owned(), protect));
         engine.arm()?;
         Ok(engine)
     }
@@ -435,10 +427,6 @@ fn follow(watcher: &mut crate::targets::Watcher, name: &str, events: &mut Vec<Ev
         Ok(Some(_)) => events.push(Event::new(EventKind::Rebound, format!("{name} is bound again"))),
         Err(error) => tracing::debug!("{name}: {error}"),
     }
-}
-
-fn first_namespace(actives: &[Active]) -> Option<Netns> {
-    actives.iter().find_map(|active| active.target.current().namespaces.first()).map(|ns| ns.netns.clone())
 }
 
 /// The host's and our own namespace are where the operator's connection may be.
