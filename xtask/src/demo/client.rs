@@ -24,6 +24,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// Time between two samples.
 pub(crate) const SAMPLE_PERIOD: Duration = Duration::from_millis(200);
 
+/// Changes what was seen of the server.
+type Count<'a> = dyn Fn(&dyn Fn(&mut PortSample)) + 'a;
+
 /// Arguments of the hidden command `demo-client`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -86,17 +89,12 @@ fn talk(server: SocketAddr, number: usize, stats: &Mutex<PortSample>) {
 }
 
 /// Requests on one connection until it breaks.
-fn ask(
-    mut stream: TcpStream,
-    number: usize,
-    round: &mut u64,
-    count: &dyn Fn(&dyn Fn(&mut PortSample)),
-) -> io::Result<()> {
+fn ask(mut stream: TcpStream, number: usize, round: &mut u64, count: &Count<'_>) -> io::Result<()> {
     let key = format!("demo:{number}");
     loop {
         *round += 1;
         let value = format!("{:064}", *round / 2);
-        let (request, expected) = if *round % 2 == 0 {
+        let (request, expected) = if round.is_multiple_of(2) {
             (command(&["SET", &key, &value]), "+OK\r\n".to_owned())
         } else if *round == 1 {
             // What an earlier run left there is unknown.

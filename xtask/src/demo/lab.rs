@@ -191,8 +191,8 @@ struct Lab<'a> {
     _client_stdin: ChildStdin,
     _client: Running,
     _servers: Vec<Running>,
-    server_side: Namespace,
-    client_side: Namespace,
+    _server_side: Namespace,
+    _client_side: Namespace,
 }
 
 impl<'a> Lab<'a> {
@@ -248,8 +248,8 @@ impl<'a> Lab<'a> {
             _client_stdin: stdin.context("the client's input")?,
             _client: client,
             _servers: servers,
-            server_side,
-            client_side,
+            _server_side: server_side,
+            _client_side: client_side,
         })
     }
 
@@ -272,11 +272,10 @@ impl<'a> Lab<'a> {
                         tell(&News::ChaosEnded { code: code.unwrap_or(1) });
                     }
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                // The channel cannot end before this function does: it holds a sender.
+                Err(_) => {}
             }
         }
-        let _ = (&self.server_side, &self.client_side);
         Ok(())
     }
 

@@ -19,8 +19,8 @@ pub(crate) fn ours(root: &Path) -> BTreeSet<String> {
     names("network namespace", "/run/netns");
     names("link", "/sys/class/net");
     cgroups(Path::new("/sys/fs/cgroup"), 4, &mut found);
-    let symbols = object_symbols(root);
-    let is_ours = |name: Option<&str>| name.is_some_and(|name| symbols.contains(name));
+    let known = object_names(root);
+    let is_ours = |name: Option<&str>| name.is_some_and(|name| known.contains(name));
     let programs = loaded_programs().flatten().filter(|program| is_ours(program.name_as_str()));
     found.extend(
         programs.map(|program| {
@@ -48,14 +48,14 @@ fn cgroups(dir: &Path, depth: u32, found: &mut BTreeSet<String>) {
 }
 
 /// Names of the programs and maps in the committed object, as long as the kernel keeps them.
-fn object_symbols(root: &Path) -> BTreeSet<String> {
+fn object_names(root: &Path) -> BTreeSet<String> {
     let bytes = fs::read(root.join(crate::build_ebpf::OBJECT)).unwrap_or_default();
     let Ok(file) = object::File::parse(&*bytes) else { return BTreeSet::new() };
-    let named = file.symbols().filter(|symbol| {
+    let globals = file.symbols().filter(|symbol| {
         symbol.is_global()
             && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data | SymbolKind::Unknown)
     });
-    let names = named
+    let names = globals
         .filter_map(|symbol| symbol.name().ok().map(|name| name.chars().take(NAME_LEN).collect::<String>()));
     names.filter(|name| !name.is_empty() && !name.starts_with("mem")).collect()
 }

@@ -145,7 +145,9 @@ pub(crate) fn measure(seen: &[Seen], port: u16, begin: f64, end: f64) -> Measure
         samples(seen, port).filter(|(at, _)| *at > begin && *at <= end).map(|(_, s)| s).collect();
     let sum = |of: fn(&PortSample) -> u64| inside.iter().map(|sample| of(sample)).sum::<u64>();
     let mut latency = Histogram::default();
-    inside.iter().for_each(|sample| latency.merge(&sample.latency));
+    for sample in &inside {
+        latency.merge(&sample.latency);
+    }
     let (replies, broken, wrong) = (sum(|s| s.replies), sum(|s| s.broken), sum(|s| s.wrong));
     let seconds = inside.len() as f64 * super::client::SAMPLE_PERIOD.as_secs_f64();
     Measured {
