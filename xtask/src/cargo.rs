@@ -24,12 +24,22 @@ pub(crate) fn command(root: &Path, object: Option<&Path>, subcommand: &str) -> C
 /// Builds the command `chaos` (development profile) and returns its path.
 pub(crate) fn build_chaos(root: &Path, object: Option<&Path>) -> Result<PathBuf> {
     let mut command = command(root, object, "build");
-    let built = executables(command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos"]))?;
+    let built =
+        executables(command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos"]), Kind::Program)?;
     built.into_iter().next().map(|(_, path)| path).context("cargo built no `chaos`")
 }
 
-/// Runs a cargo command that builds; name and path of every program it built.
-pub(crate) fn executables(command: &mut Command) -> Result<Vec<(String, PathBuf)>> {
+/// What a cargo command builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The programs of a package.
+    Program,
+    /// Libraries and folders of tests as test programs; ordinary programs are left out.
+    Tests,
+}
+
+/// Runs a cargo command that builds; name and path of every program of that kind it built.
+pub(crate) fn executables(command: &mut Command, kind: Kind) -> Result<Vec<(String, PathBuf)>> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot start `{}`", process::line(command)))?;
@@ -40,6 +50,11 @@ pub(crate) fn executables(command: &mut Command) -> Result<Vec<(String, PathBuf)
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let programs = messages.filter_map(|message| {
         let path = message["executable"].as_str()?;
+        let is_program =
+            message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
+        if (kind == Kind::Program) != is_program {
+            return None;
+        }
         Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(path)))
     });
     Ok(programs.collect())

@@ -69,7 +69,8 @@ fn provide_packages(privilege: Privilege) {
 
 fn build_tests(session: &Session) -> Result<Vec<(String, PathBuf)>> {
     let mut command = session.cargo("test");
-    let mut built = cargo::executables(command.args(["--locked", "--no-run", "--package", "chaos-tests"]))?;
+    command.args(["--locked", "--no-run", "--package", "chaos-tests"]);
+    let mut built = cargo::executables(&mut command, cargo::Kind::Tests)?;
     built.sort();
     Ok(built)
 }
