@@ -18,6 +18,8 @@ pub(crate) fn ours(root: &Path) -> BTreeSet<String> {
     };
     names("network namespace", "/run/netns");
     names("link", "/sys/class/net");
+    names("pinned BPF object", "/sys/fs/bpf");
+    names("run-time file", "/run");
     cgroups(Path::new("/sys/fs/cgroup"), 4, &mut found);
     let known = object_names(root);
     let is_ours = |name: Option<&str>| name.is_some_and(|name| known.contains(name));

@@ -34,9 +34,9 @@ use wire::{News, Order};
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Folder for demo.json, demo.md and demo.svg
-    #[arg(long, value_name = "DIR", default_value = "target/demo-report")]
-    out: PathBuf,
+    /// Folder for demo.json, demo.md and demo.svg [default: target/demo-report of the repository]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// One line a second instead of the live table
     #[arg(long)]
     plain: bool,
@@ -75,8 +75,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     told?;
     let checks = checks::all(&demo.played, &left?);
     demo.screen.finish(&demo.played, &checks);
-    report::write(&options.out, &demo.seen, &demo.played, &checks)?;
-    println!("\n  report: {}", options.out.join("demo.md").display());
+    let out = options.out.clone().unwrap_or_else(|| crate::root().join("target/demo-report"));
+    report::write(&out, &demo.seen, &demo.played, &checks)?;
+    println!("\n  report: {}", out.join("demo.md").display());
     if checks.iter().any(|check| !check.ok) {
         bail!("a phase did not do what was configured");
     }
