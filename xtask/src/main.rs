@@ -1,6 +1,8 @@
 //! The project's own commands: `cargo xtask <command>`.
 
 mod build_ebpf;
+mod cargo;
+mod demo;
 mod docs;
 mod packages;
 mod privilege;
@@ -27,6 +29,12 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Run every test that can run here, in layers, and say what could not
     Test(test::Options),
+    /// Show loss and a partition between a client and a real redis, and check what they did
+    Demo(demo::Options),
+    #[command(hide = true)]
+    DemoLab(demo::lab::Options),
+    #[command(hide = true)]
+    DemoClient(demo::client::Options),
     /// Write the generated parts of the README
     Docs(docs::Options),
 }
@@ -39,6 +47,9 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::BuildEbpf(options) => build_ebpf::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::DemoLab(options) => demo::lab::run(&options),
+        Command::DemoClient(options) => demo::client::run(&options),
         Command::Docs(options) => docs::run(&options),
     };
     match result {

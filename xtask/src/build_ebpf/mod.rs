@@ -12,7 +12,8 @@ use std::{fmt::Write as _, fs, path::Path, path::PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 pub(crate) use compile::{as_compiler, clippy};
-use sources::{LIST, OBJECT, Sources};
+pub(crate) use sources::OBJECT;
+use sources::{LIST, Sources};
 use toolchain::Toolchain;
 
 /// Arguments of `cargo xtask build-ebpf`.

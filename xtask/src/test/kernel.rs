@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 
 use super::{Session, libtest, report::Report};
-use crate::{packages, privilege::Privilege, process};
+use crate::{cargo, packages, privilege::Privilege};
 
 /// Test programs whose name begins so are the layer `e2e`, all others of chaos-tests `kernel`.
 const END_TO_END: &str = "e2e";
@@ -26,7 +25,7 @@ pub(super) fn end_to_end(session: &mut Session, report: &mut Report) {
 }
 
 fn run(session: &Session, report: &mut Report, wanted: fn(&str) -> bool, limit: Duration) -> Result<()> {
-    let chaos = build_chaos(session)?;
+    let chaos = cargo::build_chaos(&session.root, session.object.as_deref())?;
     let programs: Vec<_> = build_tests(session)?.into_iter().filter(|(name, _)| wanted(name)).collect();
     if programs.is_empty() {
         bail!("chaos-tests has no test program for this layer");
@@ -68,36 +67,12 @@ fn provide_packages(privilege: Privilege) {
     }
 }
 
-/// The command under test, as `chaos` of the development profile.
-pub(crate) fn build_chaos(session: &Session) -> Result<PathBuf> {
-    let mut command = session.cargo("build");
-    command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos"]);
-    let built = executables(command.arg("--message-format=json-render-diagnostics"))?;
-    built.into_iter().next().map(|(_, path)| path).context("cargo built no `chaos`")
-}
-
 fn build_tests(session: &Session) -> Result<Vec<(String, PathBuf)>> {
     let mut command = session.cargo("test");
     command.args(["--locked", "--no-run", "--package", "chaos-tests"]);
-    let mut built = executables(command.arg("--message-format=json-render-diagnostics"))?;
+    let mut built = cargo::executables(&mut command, cargo::Kind::Tests)?;
     built.sort();
     Ok(built)
-}
-
-/// Name and path of every program a cargo command built.
-fn executables(command: &mut Command) -> Result<Vec<(String, PathBuf)>> {
-    let output = command.stderr(std::process::Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot start `{}`", process::line(command)))?;
-    if !output.status.success() {
-        bail!("`{}` failed: {}", process::line(command), output.status);
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let programs = messages.filter_map(|message| {
-        let path = message["executable"].as_str()?;
-        Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(path)))
-    });
-    Ok(programs.collect())
 }
 
 /// The test program as root, in the folder `cargo test` would use, with the little of our environment it needs.

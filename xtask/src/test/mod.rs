@@ -9,6 +9,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, bail};
 
+use crate::cargo;
 use report::Report;
 
 /// Arguments of `cargo xtask test`.
@@ -32,12 +33,7 @@ struct Session {
 impl Session {
     /// A cargo command in the root, with the toolchain of the repository.
     fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = Command::new("cargo");
-        command.arg(subcommand).current_dir(&self.root);
-        if let Some(object) = &self.object {
-            command.env("CHAOS_EBPF_OBJECT", object);
-        }
-        command
+        cargo::command(&self.root, self.object.as_deref(), subcommand)
     }
 }
 
