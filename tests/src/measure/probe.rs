@@ -128,6 +128,7 @@ mod tests {
         pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
         let probe = Probe::start(&pair.a, &pair.b, B4.into(), Duration::from_millis(2)).unwrap();
         pair.a.run("sleep 0.2").unwrap();
+        // What comes from an address without a way back is dropped (reverse path filter).
         pair.b.run("sysctl -qw net.ipv4.conf.vb.rp_filter=1").unwrap();
         pair.b.run("ip route add blackhole 10.77.0.1/32").unwrap();
         pair.a.run("sleep 0.3").unwrap();
