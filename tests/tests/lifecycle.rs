@@ -192,7 +192,7 @@ fn a_named_namespace_that_comes_back_is_bound_again() {
     let a = Netns::named(name).unwrap();
     shapes::join(&a, "va", &b, "vb", None).unwrap();
     shapes::address(&a, "va", shapes::A4, shapes::A6).unwrap();
-    shapes::address(&b, "vb", shapes::B4, shapes::B6).unwrap();
+    shapes::address(&b, "vb", B4, shapes::B6).unwrap();
     thread::sleep(Duration::from_millis(100));
     assert!(a.run(&format!("ping -c 3 -i 0.01 -W 1 -q {B4}")).is_err(), "the new namespace is not parted");
     chaos.wait_for("event", Duration::from_secs(1)).unwrap();
