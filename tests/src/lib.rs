@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod foreign;
 pub mod lab;
 pub mod measure;
+pub mod oracle;
 pub mod packet;
 pub mod progrun;
 pub mod redis;
