@@ -5,12 +5,19 @@
 mod table;
 
 use chaos_tests::{
-    oracle::host::HostSubject,
+    oracle::{host::HostSubject, kernel::KernelSide},
     progrun::{Row, run_table},
+    skip,
 };
+use nix::unistd::geteuid;
 
 fn run(rows: &[Row]) {
-    run_table(&mut [&mut HostSubject], rows).unwrap();
+    if !geteuid().is_root() {
+        run_table(&mut [&mut HostSubject], rows).unwrap();
+        skip!("the kernel's part: needs root; run `sudo -E cargo xtask test`");
+    }
+    let mut kernel = KernelSide::new().unwrap();
+    run_table(&mut [&mut HostSubject, &mut kernel], rows).unwrap();
 }
 
 #[test]
