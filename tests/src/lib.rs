@@ -3,9 +3,12 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
 pub mod chaos;
+pub mod foreign;
 pub mod lab;
 pub mod measure;
+pub mod oracle;
 pub mod packet;
 pub mod progrun;
+pub mod redis;
 pub mod skip;
 pub mod snapshot;

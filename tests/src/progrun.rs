@@ -1,175 +1,314 @@
 //! Packet tables through `BPF_PROG_TEST_RUN`: a row says what goes in and what must come out.
 //!
+//! Every row runs through each judge it is given (the kernel's program, the host's code).
 //! `CHAOS_ROW=name` runs only the rows whose name contains it. A table that runs no row fails.
 
-use std::{fmt::Debug, panic::Location};
+use std::{collections::BTreeMap, panic::Location};
 
 use anyhow::{Result, bail, ensure};
+use chaos_common::abi::{Count, Direction, TestInput};
 
-use crate::packet::Packet;
+use crate::{
+    oracle::{
+        Fate, Given, NORMALISING, NOW_NS, PLAIN,
+        build::RuleBuilder,
+        host::{COUNTS, Counted},
+    },
+    packet::Packet,
+};
 
-/// Which program of the pair judges the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// The classifier at tc egress.
-    Egress,
-    /// The classifier at tc ingress.
-    Ingress,
-}
+/// Counters by name, such as `dropped_packets`; zeros are left out.
+pub type Counters = BTreeMap<String, u64>;
 
-/// What the program did with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Handed on (`TC_ACT_UNSPEC`).
-    Pass,
-    /// Vanished: redirected to nowhere at egress, `TC_ACT_SHOT` at ingress.
-    Drop,
-    /// Sent to a device: into the normaliser.
-    Redirect,
-}
-
-/// Counters that a row expects, those of one rule and direction; others must be 0.
-pub type Expected<'a> = &'a [(&'a str, u64)];
-
-/// One line of a table. `R` is what the datapath takes as a rule.
-#[derive(Debug)]
-pub struct Row<'a, R> {
+/// One line of a table.
+#[derive(Clone, Debug)]
+pub struct Row {
     /// Names the row; `CHAOS_ROW` selects by it.
-    pub name: &'a str,
+    pub name: &'static str,
     /// The rules in force.
-    pub rules: Vec<R>,
+    pub rules: Vec<RuleBuilder>,
+    /// When their lease ends, nanoseconds after [`NOW_NS`].
+    pub lease_ns: u64,
     /// What goes in.
     pub packet: Packet,
-    /// Where.
-    pub hook: Hook,
+    /// What goes in before it, through the same rules.
+    pub before: Vec<Packet>,
+    /// Which way, when, from which socket.
+    pub given: Given,
     /// What must happen to it.
     pub fate: Fate,
-    /// What must come out; none = unchanged.
-    pub bytes: Option<Packet>,
-    /// What the first rule must have counted.
-    pub counters: Expected<'a>,
+    /// What the first rule must have counted for all packets together.
+    pub counters: Vec<(&'static str, u64)>,
 }
 
-/// What a program under test gave back.
+impl Row {
+    /// A row for a packet that leaves; it must pass uncounted unless told otherwise.
+    #[must_use]
+    pub fn egress(name: &'static str, rule: RuleBuilder, packet: Packet) -> Self {
+        let input = TestInput { now_ns: NOW_NS, ..TestInput::default() };
+        Self {
+            name,
+            rules: vec![rule],
+            lease_ns: u64::MAX - NOW_NS,
+            packet,
+            before: Vec::new(),
+            given: Given { input, direction: Direction::Egress, ifindex: PLAIN },
+            fate: Fate::Pass,
+            counters: Vec::new(),
+        }
+    }
+
+    /// A row for a packet that comes.
+    #[must_use]
+    pub fn ingress(name: &'static str, rule: RuleBuilder, packet: Packet) -> Self {
+        let mut row = Self::egress(name, rule, packet);
+        row.given.direction = Direction::Ingress;
+        row.given.input.direction = Direction::Ingress as u32;
+        row
+    }
+
+    /// One more rule behind those there.
+    #[must_use]
+    pub fn and(mut self, rule: RuleBuilder) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// It is judged this many nanoseconds after [`NOW_NS`].
+    #[must_use]
+    pub fn at(mut self, offset_ns: u64) -> Self {
+        self.given.input.now_ns = NOW_NS + offset_ns;
+        self
+    }
+
+    /// The lease ends this many nanoseconds after [`NOW_NS`].
+    #[must_use]
+    pub fn lease(mut self, offset_ns: u64) -> Self {
+        self.lease_ns = offset_ns;
+        self
+    }
+
+    /// Every draw gives this word.
+    #[must_use]
+    pub fn random(mut self, word: u32) -> Self {
+        self.given.input.random = word;
+        self
+    }
+
+    /// The socket is in the cgroup with these ids from level 1 on.
+    #[must_use]
+    pub fn from_cgroup(mut self, ids: &[u64]) -> Self {
+        self.given.input.cgroups[0] = 1;
+        for (place, id) in self.given.input.cgroups[1..].iter_mut().zip(ids) {
+            *place = *id;
+        }
+        self
+    }
+
+    /// On the device with a normaliser instead of the one without.
+    #[must_use]
+    pub fn on_normalising(mut self) -> Self {
+        self.given.ifindex = NORMALISING;
+        self
+    }
+
+    /// So many packets like it went through before.
+    #[must_use]
+    pub fn after(mut self, count: usize) -> Self {
+        self.before = vec![self.packet.clone(); count];
+        self
+    }
+
+    /// This packet went through before.
+    #[must_use]
+    pub fn after_packet(mut self, packet: Packet) -> Self {
+        self.before.push(packet);
+        self
+    }
+
+    /// It must vanish: matched and dropped once.
+    #[must_use]
+    pub fn drops(self) -> Self {
+        let dropped = self.fate(Fate::Drop);
+        dropped.counts(&[("matched_packets", 1), ("dropped_packets", 1)])
+    }
+
+    /// It must pass, and the rule must have matched it.
+    #[must_use]
+    pub fn matches_only(self) -> Self {
+        self.counts(&[("matched_packets", 1)])
+    }
+
+    /// What must happen to it.
+    #[must_use]
+    pub const fn fate(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
+    }
+
+    /// What the first rule must have counted. Counters of bytes are compared only if named.
+    #[must_use]
+    pub fn counts(mut self, counters: &[(&'static str, u64)]) -> Self {
+        self.counters = counters.to_vec();
+        self
+    }
+}
+
+/// What a judge said about a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it decided.
+    /// About the last packet.
     pub fate: Fate,
-    /// The packet afterwards.
-    pub bytes: Vec<u8>,
-    /// Counters of the first rule in the packet's direction, those that are not 0.
-    pub counters: Vec<(String, u64)>,
+    /// The last packet afterwards; none = the judge cannot change it.
+    pub bytes: Option<Vec<u8>>,
+    /// Counters of the first rule, both directions together, for all packets.
+    pub counters: Counters,
 }
 
-/// Programs under test: loaded once, with a fresh state for every row.
+/// Somebody who judges packets.
 pub trait Subject {
-    /// What it takes as a rule.
-    type Rule: Debug;
+    /// What errors call it.
+    fn name(&self) -> &'static str;
 
-    /// Puts exactly these rules in force, state and counters zeroed, and runs one packet.
+    /// Puts exactly the row's rules in force, state and counters zeroed, and judges its packets.
     ///
     /// # Errors
-    /// When the kernel refuses a map update or the run.
-    fn judge(&mut self, rules: &[Self::Rule], hook: Hook, packet: &[u8]) -> Result<Outcome>;
+    /// When the rules or the packet are refused.
+    fn judge(&mut self, row: &Row) -> Result<Outcome>;
 }
 
-/// Runs every selected row and reports all that fail.
+/// Name of a counter, as in the JSON output.
+#[must_use]
+pub const fn counter_name(what: Count) -> &'static str {
+    match what {
+        Count::Matched => "matched",
+        Count::Dropped => "dropped",
+        Count::Shadowed => "shadowed",
+        Count::Lease => "lease",
+        Count::Expired => "expired",
+        Count::Limited => "limited",
+    }
+}
+
+/// The first rule's counters, both directions together.
+#[must_use]
+pub fn first_rule(counted: &Counted) -> Counters {
+    let mut counters = Counters::new();
+    for what in COUNTS {
+        let of_rule = counted.iter().filter(|((slot, _, reason), _)| *slot == 0 && *reason == what as u8);
+        for (_, (packets, bytes)) in of_rule {
+            *counters.entry(format!("{}_packets", counter_name(what))).or_default() += packets;
+            *counters.entry(format!("{}_bytes", counter_name(what))).or_default() += bytes;
+        }
+    }
+    counters
+}
+
+/// Runs every selected row through every subject and reports all that fail.
 ///
 /// # Errors
 /// When a row fails, two rows have one name, or no row ran.
 #[track_caller]
-pub fn run_table<S: Subject>(subject: &mut S, rows: &[Row<'_, S::Rule>]) -> Result<()> {
+pub fn run_table(subjects: &mut [&mut dyn Subject], rows: &[Row]) -> Result<()> {
     let place = Location::caller();
     let selected = std::env::var("CHAOS_ROW").unwrap_or_default();
-    run_selected(subject, rows, &selected).map_err(|error| error.context(format!("table at {place}")))
+    run_selected(subjects, rows, &selected).map_err(|error| error.context(format!("table at {place}")))
 }
 
-fn run_selected<S: Subject>(subject: &mut S, rows: &[Row<'_, S::Rule>], selected: &str) -> Result<()> {
+fn run_selected(subjects: &mut [&mut dyn Subject], rows: &[Row], selected: &str) -> Result<()> {
     let mut names: Vec<&str> = rows.iter().map(|row| row.name).collect();
     names.sort_unstable();
-    ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "two rows have one name: {names:?}");
+    for pair in names.windows(2) {
+        ensure!(pair[0] != pair[1], "two rows are called `{}`", pair[0]);
+    }
     let mut failures = Vec::new();
     let mut ran = 0;
     for row in rows.iter().filter(|row| row.name.contains(selected)) {
         ran += 1;
-        if let Err(error) = check(subject, row) {
-            failures
-                .push(format!("row `{}`: {error:#}\n  rules {:?}\n  in {}", row.name, row.rules, row.packet));
+        for subject in subjects.iter_mut() {
+            if let Err(error) = check(*subject, row) {
+                let rules: Vec<_> = row.rules.iter().map(|rule| &rule.0).collect();
+                let who = subject.name();
+                failures
+                    .push(format!("`{}`, {who}: {error:#}\n  {}\n  rules {rules:?}", row.name, row.packet));
+            }
         }
     }
     ensure!(ran > 0, "no row ran: the table has {}, CHAOS_ROW is `{selected}`", rows.len());
     if !failures.is_empty() {
-        bail!("{} of {ran} rows fail (CHAOS_ROW=name runs one):\n{}", failures.len(), failures.join("\n"));
+        let count = failures.len();
+        bail!("{count} failures in {ran} rows (CHAOS_ROW=name runs one):\n{}", failures.join("\n"));
     }
     Ok(())
 }
 
-fn check<S: Subject>(subject: &mut S, row: &Row<'_, S::Rule>) -> Result<()> {
-    let input = row.packet.bytes();
-    let outcome = subject.judge(&row.rules, row.hook, &input)?;
+fn check(subject: &mut dyn Subject, row: &Row) -> Result<()> {
+    let outcome = subject.judge(row)?;
     ensure!(outcome.fate == row.fate, "expected {:?}, got {:?}", row.fate, outcome.fate);
-    let wanted = row.bytes.as_ref().map_or(input, Packet::bytes);
-    if let Some(place) = first_difference(&wanted, &outcome.bytes) {
-        bail!("bytes differ from offset {place} on: wanted {wanted:02x?}, got {:02x?}", outcome.bytes);
+    if let Some(bytes) = &outcome.bytes {
+        check_bytes(&row.packet.bytes(), bytes, row.fate)?;
     }
-    let mut counted: Vec<_> = outcome.counters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let mut expected = row.counters.to_vec();
-    counted.sort_unstable();
-    expected.sort_unstable();
+    let expected: Counters = row.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let named = |name: &str| name.ends_with("_packets") || expected.contains_key(name);
+    let counted: Counters = outcome.counters.into_iter().filter(|(name, _)| named(name)).collect();
     ensure!(counted == expected, "counters: expected {expected:?}, got {counted:?}");
     Ok(())
 }
 
-fn first_difference(wanted: &[u8], got: &[u8]) -> Option<usize> {
-    let common = wanted.iter().zip(got).position(|(wanted, got)| wanted != got);
-    common.or_else(|| (wanted.len() != got.len()).then(|| wanted.len().min(got.len())))
+/// The packet must be as it was; on its way to the normaliser the addresses of its MAC header
+/// carry our number.
+fn check_bytes(before: &[u8], after: &[u8], fate: Fate) -> Result<()> {
+    let from = if fate == Fate::Normalise { 12 } else { 0 };
+    let differs = before.iter().zip(after).skip(from).position(|(before, after)| before != after);
+    if let Some(place) = differs {
+        bail!("the packet changed at offset {}: {after:02x?}", from + place);
+    }
+    ensure!(before.len() == after.len(), "the packet was {} bytes and has {}", before.len(), after.len());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Result;
 
-    use super::{Fate, Hook, Outcome, Row, Subject, run_selected};
-    use crate::packet::Packet;
+    use super::{Fate, Outcome, Row, Subject, run_selected};
+    use crate::{oracle::build::loss, packet::Packet};
 
-    /// Drops where a rule says so.
+    /// Drops what has a payload.
     struct Fake;
 
     impl Subject for Fake {
-        type Rule = bool;
+        fn name(&self) -> &'static str {
+            "fake"
+        }
 
-        fn judge(&mut self, rules: &[bool], _: Hook, packet: &[u8]) -> Result<Outcome> {
-            let dropped = rules.contains(&true);
-            let counters = if dropped { vec![("dropped_packets".to_owned(), 1)] } else { Vec::new() };
+        fn judge(&mut self, row: &Row) -> Result<Outcome> {
+            let dropped = !row.packet.payload.is_empty();
+            let counted = if dropped { &["matched_packets", "dropped_packets"][..] } else { &[] };
+            let counters = counted.iter().map(|name| ((*name).to_owned(), 1)).collect();
             let fate = if dropped { Fate::Drop } else { Fate::Pass };
-            Ok(Outcome { fate, bytes: packet.to_vec(), counters })
+            Ok(Outcome { fate, bytes: Some(row.packet.bytes()), counters })
         }
     }
 
-    fn row(name: &str, rule: bool) -> Row<'_, bool> {
-        Row {
-            name,
-            rules: vec![rule],
-            packet: Packet::new().eth().ipv4("10.0.0.1", "10.0.0.2").udp(1, 2),
-            hook: Hook::Egress,
-            fate: Fate::Drop,
-            bytes: None,
-            counters: &[("dropped_packets", 1)],
-        }
+    fn row(name: &'static str, payload: &[u8]) -> Row {
+        let packet = Packet::new().eth().ipv4("10.0.0.1", "10.0.0.2").udp(1, 2).payload(payload);
+        Row::egress(name, loss("100%"), packet).drops()
     }
 
     #[test]
     fn rows_pass_fail_and_are_selected() {
-        run_selected(&mut Fake, &[row("drops", true)], "").unwrap();
-        let error = run_selected(&mut Fake, &[row("drops", true), row("passes", false)], "").unwrap_err();
-        assert!(error.to_string().contains("passes") && !error.to_string().contains("`drops`"), "{error}");
-        run_selected(&mut Fake, &[row("drops", true), row("passes", false)], "drops").unwrap();
+        let (good, bad) = (row("with data", b"x"), row("empty", b""));
+        run_selected(&mut [&mut Fake], std::slice::from_ref(&good), "").unwrap();
+        let error = run_selected(&mut [&mut Fake], &[good.clone(), bad.clone()], "").unwrap_err().to_string();
+        assert!(error.contains("`empty`, fake") && !error.contains("`with data`"), "{error}");
+        run_selected(&mut [&mut Fake], &[good, bad], "with").unwrap();
     }
 
     #[test]
     fn an_empty_table_fails() {
-        assert!(run_selected(&mut Fake, &[], "").is_err());
-        assert!(run_selected(&mut Fake, &[row("drops", true)], "other").is_err());
-        assert!(run_selected(&mut Fake, &[row("same", true), row("same", true)], "").is_err());
+        assert!(run_selected(&mut [&mut Fake], &[], "").is_err());
+        assert!(run_selected(&mut [&mut Fake], &[row("a", b"x")], "b").is_err());
+        assert!(run_selected(&mut [&mut Fake], &[row("a", b"x"), row("a", b"x")], "").is_err());
     }
 }

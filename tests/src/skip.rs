@@ -10,10 +10,11 @@ pub fn report(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
 }
 
-/// The name of the running test (its thread's name).
+/// The path of the function that a marker function was declared in: `crate::module::test`.
 #[must_use]
-pub fn test_name() -> String {
-    std::thread::current().name().unwrap_or("unknown test").to_owned()
+pub fn enclosing<T>(_marker: T) -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.strip_suffix("::marker").unwrap_or(name)
 }
 
 /// Where a program is in PATH.
@@ -27,7 +28,8 @@ pub fn find_tool(name: &str) -> Option<PathBuf> {
 #[macro_export]
 macro_rules! skip {
     ($($reason:tt)*) => {{
-        $crate::skip::report(&$crate::skip::test_name(), &format!($($reason)*));
+        fn marker() {}
+        $crate::skip::report($crate::skip::enclosing(marker), &format!($($reason)*));
         return;
     }};
 }
@@ -56,7 +58,13 @@ macro_rules! require_tools {
 
 #[cfg(test)]
 mod tests {
-    use super::find_tool;
+    use super::{enclosing, find_tool};
+
+    #[test]
+    fn a_test_knows_its_name() {
+        fn marker() {}
+        assert!(enclosing(marker).ends_with("skip::tests::a_test_knows_its_name"));
+    }
 
     #[test]
     fn tools_are_looked_up_in_the_path() {

@@ -52,7 +52,11 @@ impl Cgroup {
         Self::at(format!("{}/{name}", self.name))
     }
 
-    fn at(name: String) -> Result<Self> {
+    /// Makes the cgroup with this path from the root of the hierarchy, such as `/system.slice/x.service`.
+    ///
+    /// # Errors
+    /// As for [`Self::new`], and when its parent is not there or it is.
+    pub fn at(name: String) -> Result<Self> {
         let path = mount()?.join(name.trim_start_matches('/'));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self { name, path })

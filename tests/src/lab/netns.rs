@@ -26,7 +26,14 @@ impl Netns {
     /// # Errors
     /// Without `CAP_SYS_ADMIN`.
     pub fn new() -> Result<Self> {
-        let name = unique_name();
+        Self::named(unique_name())
+    }
+
+    /// Makes a namespace of this name, such as that of one that was deleted.
+    ///
+    /// # Errors
+    /// Without `CAP_SYS_ADMIN`, or when there is one.
+    pub fn named(name: String) -> Result<Self> {
         process::run(words(&format!("ip netns add {name}")))?;
         let file = File::open(Path::new("/run/netns").join(&name)).context("opening the namespace")?;
         let netns = Self { name, file };

@@ -15,5 +15,6 @@ pub mod bulk;
 pub mod capture;
 pub mod order;
 pub mod ping;
+pub mod probe;
 pub mod stats;
 pub mod tcp;

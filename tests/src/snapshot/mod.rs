@@ -42,7 +42,7 @@ impl Snapshot {
         }
         snapshot.add("bpf programs", bpf::programs(&foreign));
         snapshot.add("bpf maps", bpf::maps(&foreign));
-        snapshot.add("processes", own_processes());
+        snapshot.add("processes", own_processes().into_iter().map(describe));
         snapshot.add("cgroups", cgroup_names()?);
         snapshot.add("named namespaces", named_namespaces());
         for (name, inside) in network::places(namespaces) {
@@ -114,16 +114,18 @@ fn processes() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// `pid name` of every process of this run but ourselves.
-fn own_processes() -> Vec<String> {
-    let own = std::process::id().to_string();
-    processes()
-        .filter(|path| path.file_name().is_some_and(|pid| *pid != *own) && is_ours(path))
-        .map(|path| {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            format!("{} {}", path.display(), name.trim())
-        })
-        .collect()
+/// Ids of the processes started by this run with [`RUN_VARIABLE`], whoever their parent is now.
+#[must_use]
+pub fn own_processes() -> Vec<i32> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let pid = |path: &Path| path.file_name()?.to_string_lossy().parse().ok();
+    processes().filter(|path| is_ours(path)).filter_map(|path| pid(&path)).filter(|pid| *pid != own).collect()
+}
+
+/// A process as a line.
+fn describe(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{pid} {}", name.trim())
 }
 
 /// Every cgroup directory but those of other test runs.

@@ -1,0 +1,169 @@
+//! The kernel's side: the embedded object, run on one packet at a time by `BPF_PROG_TEST_RUN`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, MapData},
+    programs::{SchedClassifier, TestRun, TestRunOptions},
+};
+use chaos_agent::datapath::{Maps, Object};
+use chaos_common::{
+    abi::{Direction, TestInput},
+    compile::{Tables, compile},
+};
+
+use super::{
+    Fate, Given, NETNS, NORMALISING, NOW_NS, PLAIN,
+    build::input,
+    host::{COUNTS, Counted},
+};
+use crate::{
+    lab::netns::Netns,
+    progrun::{Outcome, Row, Subject, first_rule},
+};
+
+/// Return values of a classifier, `include/uapi/linux/pkt_cls.h`.
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// [`TestInput`] as a map value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Input(TestInput);
+
+// SAFETY: integers only, without padding: eight, four, four and 64 bytes.
+unsafe impl Pod for Input {}
+
+/// The context of a test run: the first fields of `struct __sk_buff` up to `ifindex`, the others
+/// zero (`include/uapi/linux/bpf.h`; 192 bytes in Linux 6.18, a shorter one is filled with zeros).
+const CONTEXT_BYTES: usize = 192;
+const IFINDEX_OFFSET: usize = 40;
+
+/// One instance of the object that takes clock, random word and cgroups from us.
+pub struct KernelSide {
+    netns: Netns,
+    ebpf: Ebpf,
+    maps: Maps,
+    input: Array<MapData, Input>,
+    slots: Vec<u32>,
+}
+
+impl KernelSide {
+    /// Loads the classifiers, and makes the devices [`PLAIN`] and [`NORMALISING`] in a namespace.
+    ///
+    /// # Errors
+    /// Without root, or when the kernel refuses a program.
+    pub fn new() -> Result<Self> {
+        let netns = Netns::new()?;
+        netns.run(&format!("ip link add plain index {PLAIN} type veth peer name p"))?;
+        netns.run(&format!("ip link add normal index {NORMALISING} type veth peer name n"))?;
+        let object = Object::new(1, 0)?.for_tests();
+        let mut ebpf = object.instance(NETNS, 0)?;
+        for name in ["chaos_egress", "chaos_ingress"] {
+            classifier(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        let maps = Maps::take(&mut ebpf, false)?;
+        let input = ebpf.take_map("CHAOS_TEST").context("no map CHAOS_TEST")?;
+        Ok(Self { netns, ebpf, maps, input: Array::try_from(input)?, slots: Vec::new() })
+    }
+
+    /// Puts tables in force; every state begins anew with this lease, owners and flows are forgotten.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn arm(&mut self, tables: &Tables, lease_until_ns: u64) -> Result<()> {
+        self.maps.disarm();
+        let owners: Vec<_> = self.maps.owners.keys().flatten().collect();
+        for key in owners {
+            self.maps.owners.remove(&key)?;
+        }
+        let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
+        for key in flows {
+            self.maps.flows.remove(&key)?;
+        }
+        self.slots = tables.rules.iter().map(|(slot, _)| *slot).collect();
+        for slot in &self.slots {
+            self.maps.reset_state(*slot, lease_until_ns)?;
+        }
+        self.maps.swap(tables)?;
+        Ok(())
+    }
+
+    /// Judges one packet; what became of it, and its bytes afterwards.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run or the program returns what it never should.
+    pub fn judge(&mut self, given: &Given, packet: &[u8]) -> Result<(Fate, Vec<u8>)> {
+        self.input.set(0, Input(given.input), 0)?;
+        let name = match given.direction {
+            Direction::Egress => "chaos_egress",
+            Direction::Ingress => "chaos_ingress",
+        };
+        let mut context = [0; CONTEXT_BYTES];
+        context[IFINDEX_OFFSET..IFINDEX_OFFSET + 4].copy_from_slice(&given.ifindex.to_ne_bytes());
+        let mut after = vec![0; packet.len() + 256];
+        let program = classifier(&mut self.ebpf, name)?;
+        let run = self.netns.enter(|| {
+            program.test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut after),
+                ctx_in: Some(&context),
+                ..TestRunOptions::default()
+            })
+        })?;
+        let run = run.with_context(|| format!("running {name} on {} bytes", packet.len()))?;
+        after.truncate(usize::try_from(run.data_size_out)?);
+        let fate = match (run.return_value, given.direction) {
+            (TC_ACT_UNSPEC, _) => Fate::Pass,
+            (TC_ACT_SHOT, Direction::Ingress) => Fate::Drop,
+            // To nowhere or into the normaliser: only the latter leaves a number in the frame.
+            (TC_ACT_REDIRECT, Direction::Egress) if after == packet => Fate::Drop,
+            (TC_ACT_REDIRECT, _) => Fate::Normalise,
+            (other, direction) => bail!("{name} returned {other:#x} at {direction:?}"),
+        };
+        Ok((fate, after))
+    }
+
+    /// What was counted since [`Self::arm`].
+    ///
+    /// # Errors
+    /// When a counter cannot be read.
+    pub fn counted(&self) -> Result<Counted> {
+        let mut counted = BTreeMap::new();
+        for slot in &self.slots {
+            for direction in [Direction::Egress, Direction::Ingress] {
+                let counters = self.maps.counters(*slot, direction)?;
+                for what in COUNTS {
+                    let tally = counters.of(what);
+                    if tally.packets > 0 {
+                        counted.insert((*slot, direction as u32, what as u8), (tally.packets, tally.bytes));
+                    }
+                }
+            }
+        }
+        Ok(counted)
+    }
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    Ok(ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+impl Subject for KernelSide {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn judge(&mut self, row: &Row) -> Result<Outcome> {
+        let tables = compile(&input(&row.rules))?;
+        self.arm(&tables, NOW_NS.saturating_add(row.lease_ns))?;
+        for packet in &row.before {
+            Self::judge(self, &row.given, &packet.bytes())?;
+        }
+        let (fate, bytes) = Self::judge(self, &row.given, &row.packet.bytes())?;
+        Ok(Outcome { fate, bytes: Some(bytes), counters: first_rule(&self.counted()?) })
+    }
+}

@@ -1,0 +1,95 @@
+//! The same verdict from the kernel's program and from `chaos-common` on the host, on random
+//! packets and random rules of every fault kind, from one seed.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use chaos_common::{
+    compile::{Input, Tables, compile},
+    fault::FAULTS,
+};
+use chaos_tests::{
+    oracle::{
+        Fate, NOW_NS, devices,
+        host::HostSide,
+        kernel::KernelSide,
+        random_given,
+        rules::{random_input, settings},
+    },
+    packet::random::random_bytes,
+    require_root,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// `CHAOS_SEED` runs another sequence.
+const SEED: u64 = 2;
+const PACKETS: usize = 20_000;
+/// Packets that meet one set of rules.
+const PER_SET: usize = 250;
+
+/// A set of rules that compiles; others (too many rules for one packet) are drawn again.
+fn rules(rng: &mut StdRng) -> (Input, Tables) {
+    loop {
+        let input = random_input(rng, &devices());
+        if let Ok(tables) = compile(&input) {
+            return (input, tables);
+        }
+    }
+}
+
+#[test]
+fn on_random_packets_and_rules() {
+    require_root!();
+    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut kernel = KernelSide::new().unwrap();
+    let mut fates = [0; 3];
+    for set in 0..PACKETS / PER_SET {
+        let (input, tables) = rules(&mut rng);
+        let lease = NOW_NS + if rng.random_ratio(1, 5) { rng.random_range(0..1_000_000_000) } else { 1 << 60 };
+        kernel.arm(&tables, lease).unwrap();
+        let mut host = HostSide::new(tables, lease);
+        for number in 0..PER_SET {
+            let (given, bytes) = (random_given(&mut rng), random_bytes(&mut rng, true));
+            let on_host = host.judge(&given, &bytes).unwrap();
+            let (in_kernel, after) = kernel.judge(&given, &bytes).unwrap();
+            let told = || format!("seed {seed}, set {set}, packet {number}: {bytes:02x?}\n{given:?}\n{input:#?}");
+            assert_eq!(in_kernel, on_host, "kernel and host differ: {}", told());
+            let untouched = if in_kernel == Fate::Normalise { 12.. } else { 0.. };
+            assert_eq!(after[untouched.clone()], bytes[untouched], "the packet changed: {}", told());
+            fates[on_host as usize] += 1;
+        }
+        assert_eq!(kernel.counted().unwrap(), host.counted(), "counters differ: seed {seed}, set {set}");
+    }
+    // A comparison in which nothing happens shows nothing.
+    let [passed, dropped, normalised] = fates;
+    assert!(dropped > PACKETS / 50 && normalised > PACKETS / 500 && passed > PACKETS / 10, "{fates:?}");
+}
+
+/// Every kind by itself, with every setting, so that none hides behind the others.
+#[test]
+fn for_every_fault_kind_alone() {
+    require_root!();
+    let mut kernel = KernelSide::new().unwrap();
+    for kind in FAULTS {
+        let mut rng = StdRng::seed_from_u64(SEED);
+        let mut fates = [0; 3];
+        for setting in settings(kind) {
+            let (mut input, _) = rules(&mut rng);
+            for rule in &mut input.rules {
+                rule.rule.faults = setting;
+                rule.clauses.clear();
+                rule.exclusions.clear();
+            }
+            let Ok(tables) = compile(&input) else { continue };
+            kernel.arm(&tables, u64::MAX).unwrap();
+            let mut host = HostSide::new(tables, u64::MAX);
+            for _ in 0..200 {
+                let (given, bytes) = (random_given(&mut rng), random_bytes(&mut rng, true));
+                let on_host = host.judge(&given, &bytes).unwrap();
+                assert_eq!(kernel.judge(&given, &bytes).unwrap().0, on_host, "{}: {setting:?}", kind.name);
+                fates[on_host as usize] += 1;
+            }
+            assert_eq!(kernel.counted().unwrap(), host.counted(), "{}: {setting:?}", kind.name);
+        }
+        assert!(fates[1] > 0, "{} never acted: {fates:?}", kind.name);
+    }
+}

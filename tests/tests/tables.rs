@@ -1,0 +1,41 @@
+//! Packet tables: what each condition, limit and fault does to one packet, in the kernel and on
+//! the host alike. `CHAOS_ROW=name cargo test --test tables` runs one row.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+mod table;
+
+use chaos_tests::{
+    oracle::{host::HostSubject, kernel::KernelSide},
+    progrun::{Row, run_table},
+    skip,
+};
+use nix::unistd::geteuid;
+
+fn run(rows: &[Row]) {
+    if !geteuid().is_root() {
+        run_table(&mut [&mut HostSubject], rows).unwrap();
+        skip!("the kernel's part: needs root; run `sudo -E cargo xtask test`");
+    }
+    let mut kernel = KernelSide::new().unwrap();
+    run_table(&mut [&mut HostSubject, &mut kernel], rows).unwrap();
+}
+
+#[test]
+fn matching() {
+    run(&table::matching::rows());
+}
+
+#[test]
+fn parsing() {
+    run(&table::parsing::rows());
+}
+
+#[test]
+fn life() {
+    run(&table::life::rows());
+}
+
+#[test]
+fn faults() {
+    run(&table::faults::rows());
+}
