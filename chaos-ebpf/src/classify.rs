@@ -142,7 +142,8 @@ fn is_dropped(skb: Skb, job: &mut Job, entry: &Intern) -> bool {
 fn is_forwarded(tables: &Tables, job: &Job, direction: Direction) -> bool {
     const PACKET_HOST: u32 = 0;
     let skb = tables.skb;
-    if !job.packet.is_ip() {
+    // Every address of 127.0.0.0/8 is this machine's, and more that no list holds.
+    if !job.packet.is_ip() || job.device.flags & device_flags::LOOPBACK != 0 {
         return false;
     }
     match direction {

@@ -13,7 +13,7 @@ use chaos_common::{
     job::Job,
     judge::opens_connection,
     lookup::{flow_key, has_flow, symmetric},
-    packet::{Addr, Class, mapped},
+    packet::{Addr, Class, mapped, tcp},
 };
 
 use crate::{
@@ -62,11 +62,20 @@ pub(crate) fn learn(tables: &Tables, header: &Header, job: &Job) {
             let cookie = unsafe { bpf_get_socket_cookie(tables.skb.0.cast()) };
             book(&booked, Owner { cgroup, cookie });
         }
-        None if known.is_some() && tables.skb.has_socket() && source::ancestor_cgroup(tables.skb, 1) != 0 => {
+        // The kernel's own sockets answer for others with a reset or an ICMP message.
+        None if known.is_some() && is_somebodys(tables, job) => {
             let _ = CHAOS_OWNERS.remove(&booked);
         }
         _ => {}
     }
+}
+
+/// A socket of some process sent it.
+#[inline(always)]
+fn is_somebodys(tables: &Tables, job: &Job) -> bool {
+    matches!(job.packet.class, Class::TCP | Class::UDP)
+        && job.packet.tcp_flags & tcp::RST == 0
+        && source::has_cgroup(tables.skb)
 }
 
 #[inline(always)]

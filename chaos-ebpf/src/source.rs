@@ -2,7 +2,7 @@
 //! loaded by a test, a map. The verifier removes the branch that is not taken.
 
 use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id},
     macros::map,
     maps::Array,
 };
@@ -46,5 +46,15 @@ pub(crate) fn ancestor_cgroup(skb: Skb, level: u32) -> u64 {
         Some(input) => input.cgroups.get(level as usize & 7).copied().unwrap_or(0),
         // SAFETY: the kernel passes a valid context.
         None => unsafe { bpf_skb_ancestor_cgroup_id(skb.0, level as i32) },
+    }
+}
+
+/// The packet still has the socket that sent it.
+#[inline(always)]
+pub(crate) fn has_cgroup(skb: Skb) -> bool {
+    match given() {
+        Some(input) => input.cgroups.iter().any(|id| *id != 0),
+        // SAFETY: the kernel passes a valid context.
+        None => unsafe { bpf_skb_cgroup_id(skb.0) != 0 },
     }
 }

@@ -44,14 +44,16 @@ fn on_random_packets_and_rules() {
     let mut fates = [0; 3];
     for set in 0..PACKETS / PER_SET {
         let (input, tables) = rules(&mut rng);
-        let lease = NOW_NS + if rng.random_ratio(1, 5) { rng.random_range(0..1_000_000_000) } else { 1 << 60 };
+        let lease =
+            NOW_NS + if rng.random_ratio(1, 5) { rng.random_range(0..1_000_000_000) } else { 1 << 60 };
         kernel.arm(&tables, lease).unwrap();
         let mut host = HostSide::new(tables, lease);
         for number in 0..PER_SET {
             let (given, bytes) = (random_given(&mut rng), random_bytes(&mut rng, true));
             let on_host = host.judge(&given, &bytes).unwrap();
             let (in_kernel, after) = kernel.judge(&given, &bytes).unwrap();
-            let told = || format!("seed {seed}, set {set}, packet {number}: {bytes:02x?}\n{given:?}\n{input:#?}");
+            let told =
+                || format!("seed {seed}, set {set}, packet {number}: {bytes:02x?}\n{given:?}\n{input:#?}");
             assert_eq!(in_kernel, on_host, "kernel and host differ: {}", told());
             let untouched = if in_kernel == Fate::Normalise { 12.. } else { 0.. };
             assert_eq!(after[untouched.clone()], bytes[untouched], "the packet changed: {}", told());
