@@ -240,10 +240,10 @@ fn concerns<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
 #[inline(always)]
 fn concerns_flow<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
     let key = flow_key(&job.packet, job.netns, job.direction());
-    if rule.flags & rule_flags::SHARE != 0 {
-        if !rule.share.hits((flow_hash(rule.share_seed, &key) >> 32) as u32) {
-            return false;
-        }
+    if rule.flags & rule_flags::SHARE != 0
+        && !rule.share.hits((flow_hash(rule.share_seed, &key) >> 32) as u32)
+    {
+        return false;
     }
     if rule.flags & (rule_flags::NEW | rule_flags::ESTABLISHED) == 0 {
         return true;

@@ -86,7 +86,7 @@ fn begin(tables: &Tables, job: &mut Job, ifindex: u32, direction: Direction) -> 
     let netns = CHAOS_NETNS.load();
     let key = DeviceKey { netns, ifindex, bank: tables.bank };
     // SAFETY: entries of the bank that is read are neither changed nor removed.
-    job.device = *unsafe { CHAOS_DEVICES.get(&key) }.ok_or(Error::UnknownDevice)?;
+    job.device = *unsafe { CHAOS_DEVICES.get(key) }.ok_or(Error::UnknownDevice)?;
     job.netns = netns;
     job.bank = tables.bank;
     job.direction = direction as u32;
@@ -156,7 +156,8 @@ fn is_forwarded(tables: &Tables, job: &Job, direction: Direction) -> bool {
 
 fn note_failure() {
     if let Some(word) = CHAOS_CONTROL.get_ptr_mut(control::INTERN_FAILED) {
-        // SAFETY: a lost increment under contention is acceptable: it is a warning light.
-        unsafe { *word = (*word).wrapping_add(1) };
+        // SAFETY: the word lies in a map value. A lost increment is acceptable: it is a warning light.
+        let word = unsafe { &mut *word };
+        *word = word.wrapping_add(1);
     }
 }

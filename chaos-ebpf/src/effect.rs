@@ -92,14 +92,11 @@ fn intern(entry: &Intern) -> Result<u32, Error> {
     for probe in 0..INTERN_PROBES {
         let number = first.wrapping_add(probe);
         // SAFETY: an entry is never changed, only evicted; the copy is compared whole.
-        match unsafe { CHAOS_INTERN.get(&number) } {
+        match unsafe { CHAOS_INTERN.get(number) } {
             Some(known) if known == entry => return Ok(number),
             Some(_) => {}
             None => {
-                return CHAOS_INTERN
-                    .insert(&number, entry, 0)
-                    .map(|()| number)
-                    .map_err(|_| Error::Normaliser);
+                return CHAOS_INTERN.insert(number, entry, 0).map(|()| number).map_err(|_| Error::Normaliser);
             }
         }
     }
@@ -111,7 +108,7 @@ fn intern(entry: &Intern) -> Result<u32, Error> {
 pub(crate) fn restore(skb: Skb) -> Option<&'static Intern> {
     let [number] = skb.raw::<u32, 1>(0)?;
     // SAFETY: an entry is never changed, only evicted, and then not reused before the program ends.
-    let entry = unsafe { CHAOS_INTERN.get(&number) }?;
+    let entry = unsafe { CHAOS_INTERN.get(number) }?;
     skb.set_mark(entry.mark);
     store(skb, 0, &entry.macs).ok()?;
     Some(entry)

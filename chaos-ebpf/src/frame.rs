@@ -63,8 +63,9 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn has_socket(self) -> bool {
         // SAFETY: the kernel passes a valid context; the verifier checks the access.
-        let sk = unsafe { (*self.0).__bindgen_anon_2.sk };
-        !sk.is_null()
+        let place = unsafe { &(*self.0).__bindgen_anon_2 };
+        // SAFETY: the union has no other member than this pointer.
+        !unsafe { place.sk }.is_null()
     }
 
     #[inline(always)]

@@ -24,33 +24,33 @@ use chaos_common::{abi::Direction, packet::mapped};
 
 /// Packets that leave a device.
 #[classifier]
-pub fn chaos_egress(ctx: TcContext) -> i32 {
+pub(crate) fn chaos_egress(ctx: TcContext) -> i32 {
     let _ = globals::CHAOS_ABI.load();
     classify::device(&ctx, Direction::Egress)
 }
 
 /// Packets that come to a device.
 #[classifier]
-pub fn chaos_ingress(ctx: TcContext) -> i32 {
+pub(crate) fn chaos_ingress(ctx: TcContext) -> i32 {
     classify::device(&ctx, Direction::Ingress)
 }
 
 /// Wire packets at the normaliser's near end.
 #[classifier]
-pub fn chaos_return(ctx: TcContext) -> i32 {
+pub(crate) fn chaos_return(ctx: TcContext) -> i32 {
     classify::returned(&ctx)
 }
 
 /// Wire packets at the normaliser's far end: back to the near end's namespace.
 #[classifier]
-pub fn chaos_bounce(ctx: TcContext) -> i32 {
+pub(crate) fn chaos_bounce(ctx: TcContext) -> i32 {
     // SAFETY: plain values; the helper only notes them.
     unsafe { bpf_redirect_peer(frame::Skb::new(&ctx).ifindex(), 0) as i32 }
 }
 
 /// A socket of a target cgroup has bound to an IPv4 port.
 #[cgroup_sock(post_bind4)]
-pub fn chaos_bind4(ctx: SockContext) -> i32 {
+pub(crate) fn chaos_bind4(ctx: SockContext) -> i32 {
     // SAFETY: the kernel passes a valid context; the verifier checks the access.
     let addr = unsafe { (*ctx.sock).src_ip4 };
     owner::bound(&ctx, mapped(addr));
@@ -59,7 +59,7 @@ pub fn chaos_bind4(ctx: SockContext) -> i32 {
 
 /// A socket of a target cgroup has bound to an IPv6 port.
 #[cgroup_sock(post_bind6)]
-pub fn chaos_bind6(ctx: SockContext) -> i32 {
+pub(crate) fn chaos_bind6(ctx: SockContext) -> i32 {
     let sock = ctx.sock;
     // SAFETY: the kernel passes a valid context; the verifier checks the access.
     let a = unsafe { (*sock).src_ip6[0] };
@@ -75,7 +75,7 @@ pub fn chaos_bind6(ctx: SockContext) -> i32 {
 
 /// A socket of a target cgroup is closed.
 #[cgroup_sock(sock_release)]
-pub fn chaos_release(ctx: SockContext) -> i32 {
+pub(crate) fn chaos_release(ctx: SockContext) -> i32 {
     owner::released(&ctx);
     1
 }

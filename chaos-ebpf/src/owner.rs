@@ -36,12 +36,12 @@ pub(crate) fn find(key: &FlowKey) -> Option<u64> {
     }
     let mut port = FlowKey { peer: [0; 4], peer_port: 0, ..*key };
     // SAFETY: as above.
-    if let Some(owner) = unsafe { CHAOS_OWNERS.get(&port) } {
+    if let Some(owner) = unsafe { CHAOS_OWNERS.get(port) } {
         return Some(owner.cgroup);
     }
     port.local = [0; 4];
     // SAFETY: as above.
-    unsafe { CHAOS_OWNERS.get(&port) }.map(|owner| owner.cgroup)
+    unsafe { CHAOS_OWNERS.get(port) }.map(|owner| owner.cgroup)
 }
 
 /// Books what a socket of a target cgroup sends, and forgets what another's socket now has.
@@ -55,7 +55,7 @@ pub(crate) fn learn(tables: &Tables, header: &Header, job: &Job) {
     // answered by anybody.
     let booked = if key.proto == PROTO_TCP { key } else { FlowKey { peer: [0; 4], peer_port: 0, ..key } };
     // SAFETY: see `find`.
-    let known = unsafe { CHAOS_OWNERS.get(&booked) }.map(|owner| owner.cgroup);
+    let known = unsafe { CHAOS_OWNERS.get(booked) }.map(|owner| owner.cgroup);
     match tables.socket_cgroup(header) {
         Some((cgroup, _)) if known != Some(cgroup) => {
             // SAFETY: the kernel passes a valid context.
@@ -64,7 +64,7 @@ pub(crate) fn learn(tables: &Tables, header: &Header, job: &Job) {
         }
         // The kernel's own sockets answer for others with a reset or an ICMP message.
         None if known.is_some() && is_somebodys(tables, job) => {
-            let _ = CHAOS_OWNERS.remove(&booked);
+            let _ = CHAOS_OWNERS.remove(booked);
         }
         _ => {}
     }
@@ -80,9 +80,9 @@ fn is_somebodys(tables: &Tables, job: &Job) -> bool {
 
 #[inline(always)]
 fn book(key: &FlowKey, owner: Owner) {
-    let _ = CHAOS_OWNERS.insert(key, &owner, 0);
+    let _ = CHAOS_OWNERS.insert(key, owner, 0);
     if owner.cookie != 0 && key.peer_port == 0 {
-        let _ = CHAOS_SOCKETS.insert(&owner.cookie, key, 0);
+        let _ = CHAOS_SOCKETS.insert(owner.cookie, key, 0);
     }
 }
 
@@ -97,17 +97,17 @@ pub(crate) fn track_flow(job: &Job) {
     let now_ns = source::now_ns();
     if packet.class == Class::TCP {
         if opens_connection(packet) {
-            let _ = CHAOS_FLOWS.insert(&key, &Flow { first_seen_ns: now_ns, last_seen_ns: now_ns }, 0);
+            let _ = CHAOS_FLOWS.insert(key, Flow { first_seen_ns: now_ns, last_seen_ns: now_ns }, 0);
         }
         return;
     }
     // SAFETY: a value read while it is replaced mixes two times of one flow; both are recent.
-    let known = unsafe { CHAOS_FLOWS.get(&key) }.copied();
+    let known = unsafe { CHAOS_FLOWS.get(key) }.copied();
     let first_seen_ns = match known {
         Some(flow) if now_ns.saturating_sub(flow.last_seen_ns) < UDP_IDLE_NS => flow.first_seen_ns,
         _ => now_ns,
     };
-    let _ = CHAOS_FLOWS.insert(&key, &Flow { first_seen_ns, last_seen_ns: now_ns }, 0);
+    let _ = CHAOS_FLOWS.insert(key, Flow { first_seen_ns, last_seen_ns: now_ns }, 0);
 }
 
 /// A socket of the cgroup has bound: it owns the port.
@@ -126,7 +126,7 @@ pub(crate) fn bound(ctx: &SockContext, local: Addr) {
     let key = FlowKey { netns, local, local_port: port as u16, proto, ..FlowKey::default() };
     // Of nested targets the deepest is asked first and wins.
     // SAFETY: see `find`.
-    let taken = unsafe { CHAOS_OWNERS.get(&key) }.is_some_and(|owner| owner.cookie == cookie);
+    let taken = unsafe { CHAOS_OWNERS.get(key) }.is_some_and(|owner| owner.cookie == cookie);
     if !taken {
         book(&key, Owner { cgroup: CHAOS_CGROUP.load(), cookie });
     }
@@ -139,10 +139,10 @@ pub(crate) fn released(ctx: &SockContext) {
     // SAFETY: the kernel passes a valid context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // SAFETY: only this socket's own programs write this entry.
-    let Some(key) = (unsafe { CHAOS_SOCKETS.get(&cookie) }).copied() else { return };
-    let _ = CHAOS_SOCKETS.remove(&cookie);
+    let Some(key) = (unsafe { CHAOS_SOCKETS.get(cookie) }).copied() else { return };
+    let _ = CHAOS_SOCKETS.remove(cookie);
     // SAFETY: see `find`.
-    if unsafe { CHAOS_OWNERS.get(&key) }.is_some_and(|owner| owner.cookie == cookie) {
-        let _ = CHAOS_OWNERS.remove(&key);
+    if unsafe { CHAOS_OWNERS.get(key) }.is_some_and(|owner| owner.cookie == cookie) {
+        let _ = CHAOS_OWNERS.remove(key);
     }
 }

@@ -50,7 +50,7 @@ impl Tables {
             if levels == 0 {
                 break;
             }
-            let level = 63 - levels.leading_zeros();
+            let level = levels.ilog2();
             levels &= !(1u64 << (level & 63));
             let id = source::ancestor_cgroup(self.skb, level);
             if id != 0
@@ -66,7 +66,7 @@ impl Tables {
     fn cgroup(&self, id: u64) -> Option<CgroupSets> {
         let key = CgroupKey { id, bank: self.bank, reserved: 0 };
         // SAFETY: entries of the bank that is read are neither changed nor removed.
-        unsafe { CHAOS_CGROUPS.get(&key) }.copied()
+        unsafe { CHAOS_CGROUPS.get(key) }.copied()
     }
 }
 
@@ -115,10 +115,10 @@ impl World for Tables {
     fn address_set(&self, side: Side, addr: &Addr) -> Option<u32> {
         let table = (self.bank << 1 | side as u32).to_be();
         if let Some(v4) = unmapped(addr) {
-            return CHAOS_NETS4.get(&Key::new(64, [table, v4])).copied();
+            return CHAOS_NETS4.get(Key::new(64, [table, v4])).copied();
         }
         let [a, b, c, d] = *addr;
-        CHAOS_NETS6.get(&Key::new(160, [table, a, b, c, d])).copied()
+        CHAOS_NETS6.get(Key::new(160, [table, a, b, c, d])).copied()
     }
 
     #[inline(always)]

@@ -2,11 +2,7 @@
 
 use std::io;
 
-use aya::{
-    EbpfError,
-    maps::MapError,
-    programs::{ProgramError, tc::TcError},
-};
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 use crate::{net::NetlinkError, netns::NetnsError};
 
@@ -85,18 +81,14 @@ impl DatapathError {
     }
 
     pub(crate) fn object(error: &EbpfError) -> Self {
-        match error {
-            EbpfError::MapError(error) => Self::table("(making it)", error),
-            other => Self::Object(mend(&chain(other))),
+        if let EbpfError::MapError(error) = error {
+            return Self::table("(making it)", error);
         }
+        Self::Object(explain(error))
     }
 
     pub(crate) fn attach(device: &str, direction: &'static str, error: &ProgramError) -> Self {
-        let reason = match error {
-            ProgramError::TcError(TcError::NetlinkError(error)) => mend(&chain(error)),
-            other => mend(&chain(other)),
-        };
-        Self::Attach { device: device.to_owned(), direction, reason }
+        Self::Attach { device: device.to_owned(), direction, reason: explain(error) }
     }
 }
 

@@ -19,7 +19,7 @@ pub use attach::{AttachMode, Attached, How};
 pub use error::DatapathError;
 pub use instance::{Instance, InstanceSpec};
 pub use lever::disarm_all;
-pub use object::{OBJECT, Object, PROGRAMS};
+pub use object::{OBJECT, Object, PROGRAMS, instructions};
 pub use owners::OwnerHooks;
 pub use tables::{CAPACITY, Maps};
 pub use telemetry::{DirectionCounters, KernelLog};

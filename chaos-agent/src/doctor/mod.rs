@@ -8,6 +8,7 @@ mod cgroups;
 mod kernel;
 mod mend;
 mod network;
+mod programs;
 mod rights;
 
 use std::fmt::Write;
@@ -99,10 +100,10 @@ pub struct Row {
     pub outcome: Outcome,
 }
 
-/// All probes that need none of our programs, in the order in which one thing builds on another.
+/// All probes, in the order in which one thing builds on another.
 #[must_use]
 pub fn probes() -> Vec<Probe> {
-    [rights::PROBES, kernel::PROBES, network::PROBES, cgroups::PROBES].concat()
+    [rights::PROBES, kernel::PROBES, network::PROBES, cgroups::PROBES, programs::PROBES].concat()
 }
 
 /// Runs probes in their order.

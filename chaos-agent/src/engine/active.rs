@@ -99,7 +99,7 @@ impl Active {
             let mut share = share(namespace, target, Vec::new());
             let together = peer.namespaces.iter().any(|other| other.netns == namespace.netns);
             if together && !peer.cgroups.is_empty() {
-                share.peer_cgroups = peer.cgroups.clone();
+                share.peer_cgroups.clone_from(&peer.cgroups);
             } else {
                 share.peers = targets::visible_from(peer, &namespace.netns)?;
                 if share.peers.is_empty() {

@@ -52,7 +52,7 @@ impl Owners {
         object: &Object,
         hierarchy: &Hierarchy,
         cgroups: &BTreeMap<u64, CgroupRef>,
-    ) -> Result<Vec<Event>, EngineError> {
+    ) -> Vec<Event> {
         self.hooks.retain(|id, _| cgroups.contains_key(id));
         let mut events = Vec::new();
         for cgroup in cgroups.values() {
@@ -75,7 +75,7 @@ impl Owners {
                 )),
             }
         }
-        Ok(events)
+        events
     }
 
     /// Takes every hook off.

@@ -14,12 +14,12 @@ use crate::{
 /// Resolves everything and describes it.
 pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, EngineError> {
     let mut plan = Plan::default();
-    let how = match options.attach {
-        AttachMode::Tcx => "tcx, first",
-        AttachMode::Clsact => "clsact, priority 1",
-        AttachMode::Auto if crate::datapath::has_tcx() => "tcx, first",
-        AttachMode::Auto => "clsact, priority 1",
+    let by_filter = match options.attach {
+        AttachMode::Tcx => false,
+        AttachMode::Clsact => true,
+        AttachMode::Auto => !crate::datapath::has_tcx(),
     };
+    let how = if by_filter { "clsact, priority 1" } else { "tcx, first" };
     for (slot, spec) in (0u32..).zip(specs) {
         let active = Active::find(spec, slot)?;
         let shares: Vec<(usize, Share)> = active.shares()?.into_iter().map(|share| (0, share)).collect();
@@ -99,7 +99,7 @@ fn explain(spec: &RuleSpec) -> Vec<String> {
 fn conditions(spec: &RuleSpec) -> String {
     let matching = &spec.matching;
     let mut parts = Vec::new();
-    let ports = |list: &[crate::spec::PortRange]| {
+    let listed = |list: &[crate::spec::PortRange]| {
         let text: Vec<String> = list
             .iter()
             .map(|range| {
@@ -116,14 +116,14 @@ fn conditions(spec: &RuleSpec) -> String {
         parts.push(format!("with {}", endpoints(&matching.peers)));
     }
     if !matching.peer_ports.is_empty() {
-        parts.push(format!("with peer port {}", ports(&matching.peer_ports)));
+        parts.push(format!("with peer port {}", listed(&matching.peer_ports)));
     }
     if !matching.locals.is_empty() {
         let text: Vec<String> = matching.locals.iter().map(ToString::to_string).collect();
         parts.push(format!("at own address {}", text.join(" or ")));
     }
     if !matching.local_ports.is_empty() {
-        parts.push(format!("at own port {}", ports(&matching.local_ports)));
+        parts.push(format!("at own port {}", listed(&matching.local_ports)));
     }
     if !matching.protos.is_empty() {
         let text: Vec<String> =

@@ -123,8 +123,8 @@ fn cuts_link(spec: &RuleSpec) -> bool {
 /// The alternatives of a match whose peers are `peers`.
 pub(super) fn clauses(matching: &MatchSpec, peers: &[Endpoint]) -> Vec<ClauseInput> {
     let locals: Vec<Prefix> = matching.locals.iter().map(prefix).collect();
-    let local_ports: Vec<Ports> = matching.local_ports.iter().map(ports).collect();
-    let peer_ports: Vec<Ports> = matching.peer_ports.iter().map(ports).collect();
+    let local_ports: Vec<Ports> = matching.local_ports.iter().copied().map(ports).collect();
+    let peer_ports: Vec<Ports> = matching.peer_ports.iter().copied().map(ports).collect();
     if peers.is_empty() {
         let clause = ClauseInput { locals, peers: Vec::new(), local_ports, peer_ports };
         return if clause == ClauseInput::default() { Vec::new() } else { vec![clause] };
@@ -157,11 +157,11 @@ pub(super) fn exclusions(except: &[Endpoint]) -> Vec<ClauseInput> {
 fn by_ports(endpoints: &[Endpoint]) -> BTreeMap<Option<Ports>, Vec<Prefix>> {
     let mut groups: BTreeMap<Option<Ports>, Vec<Prefix>> = BTreeMap::new();
     for endpoint in endpoints.iter().filter(|endpoint| endpoint.net.is_some()) {
-        let nets = groups.entry(endpoint.ports.as_ref().map(ports)).or_default();
+        let nets = groups.entry(endpoint.ports.map(ports)).or_default();
         nets.extend(endpoint.net.as_ref().map(prefix));
     }
     for endpoint in endpoints.iter().filter(|endpoint| endpoint.net.is_none()) {
-        groups.insert(endpoint.ports.as_ref().map(ports), Vec::new());
+        groups.insert(endpoint.ports.map(ports), Vec::new());
     }
     groups
 }
@@ -177,7 +177,7 @@ fn both(wanted: &[Ports], range: Option<Ports>) -> Option<Vec<Ports>> {
     (!common.is_empty()).then_some(common)
 }
 
-const fn ports(range: &PortRange) -> Ports {
+const fn ports(range: PortRange) -> Ports {
     (range.first, range.last)
 }
 

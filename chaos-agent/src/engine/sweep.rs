@@ -17,6 +17,7 @@ use crate::{
 const FILTERS: [&str; 2] = ["chaos_egress", "chaos_ingress"];
 
 /// Removes leftovers of agents that are dead; what it removed, in words. Quick when there are none.
+#[expect(clippy::must_use_candidate, reason = "most callers only want it done")]
 pub fn sweep() -> Vec<String> {
     let dead: Vec<Other> = registry::others().into_iter().filter(|other| !other.alive).collect();
     let mut removed = cgroups();

@@ -1,0 +1,163 @@
+//! From the faults that are held to what is in the kernel: namespaces, devices, tables.
+
+use std::collections::BTreeMap;
+
+use chaos_common::{
+    abi::dims,
+    compile::{Input, compile},
+};
+
+use super::{
+    Engine,
+    active::{Active, Share, namespaces},
+    is_protected, owners,
+    site::Site,
+    types::{EngineError, Event},
+};
+use crate::{
+    cgroup::CgroupRef,
+    datapath::{Instance, InstanceSpec},
+    netns::NetnsId,
+};
+
+impl Engine {
+    /// Makes sure that every namespace that is needed has an instance, and refreshes what is known of them.
+    pub(super) fn prepare(&mut self) -> Result<(), EngineError> {
+        let shares = self.shares()?;
+        for (id, namespace) in namespaces(&shares) {
+            if !self.sites.contains_key(&id) {
+                let spec = InstanceSpec {
+                    object: &self.object,
+                    mode: self.options.attach,
+                    guard: self.guard.as_ref(),
+                };
+                let instance = Instance::load(spec, &namespace.netns)?;
+                let protect = is_protected(&namespace.netns);
+                self.sites.insert(id, Site::new(instance, namespace.origin.clone(), protect));
+            }
+            if let Some(site) = self.sites.get_mut(&id) {
+                site.origin = namespace.origin;
+            }
+        }
+        for site in self.sites.values_mut() {
+            site.refresh(&mut self.maps)?;
+        }
+        self.protect()
+    }
+
+    /// Where every fault applies now, by its place in the list.
+    fn shares(&self) -> Result<Vec<(usize, Share)>, EngineError> {
+        let mut all = Vec::new();
+        for (index, active) in self.actives.iter().enumerate() {
+            let shares = active.shares()?;
+            let gone = active.target.current().is_vanished()
+                || active.peer.as_ref().is_some_and(|peer| peer.current().is_vanished());
+            if shares.is_empty() && !gone {
+                return Err(active.unseen());
+            }
+            all.extend(shares.into_iter().map(|share| (index, share)));
+        }
+        Ok(all)
+    }
+
+    /// Compiles, attaches, flips, and lets go of what is not needed any more.
+    pub(super) fn swap(&mut self) -> Result<Vec<Event>, EngineError> {
+        let shares = self.shares()?;
+        let needed = namespaces(&shares);
+        for (index, share) in &shares {
+            let wire = self.actives.get(*index).is_some_and(Active::needs_wire);
+            if let Some(site) = self.sites.get_mut(&share.namespace.netns.id()) {
+                site.normalise(wire, self.registration.tag())?;
+            }
+        }
+        let input = self.input(&shares)?;
+        let tables = compile(&input)?;
+        let cgroups = self.cgroups();
+        let mut events = self.learn_owners(tables.header.dims, &cgroups)?;
+        for site in self.sites.values_mut() {
+            events.extend(site.attach()?);
+        }
+        let programs = self.sites.values().flat_map(|site| site.instance.filter_programs()).collect();
+        self.registration.set_programs(programs)?;
+        self.maps.swap(&tables)?;
+        let wired: Vec<NetnsId> = shares
+            .iter()
+            .filter(|(index, _)| self.actives.get(*index).is_some_and(Active::needs_wire))
+            .map(|(_, share)| share.namespace.netns.id())
+            .collect();
+        for (id, site) in &mut self.sites {
+            site.detach_unused();
+            if !wired.contains(id) {
+                site.drop_normaliser();
+            }
+        }
+        for (id, site) in &self.sites {
+            if !needed.contains_key(id) {
+                site.forget(&mut self.maps);
+            }
+        }
+        self.sites.retain(|id, _| needed.contains_key(id));
+        Ok(events)
+    }
+
+    fn input(&mut self, shares: &[(usize, Share)]) -> Result<Input, EngineError> {
+        for site in self.sites.values_mut() {
+            site.begin();
+        }
+        let mut input = Input::default();
+        for (index, share) in shares {
+            let (Some(active), Some(site)) =
+                (self.actives.get(*index), self.sites.get_mut(&share.namespace.netns.id()))
+            else {
+                continue;
+            };
+            let (rule, chosen) = active.input(share, site);
+            let interfaces = &active.spec.matching.interfaces;
+            if chosen.is_empty() && !interfaces.is_empty() {
+                let present: Vec<&str> = site.links.iter().map(|link| link.name.as_str()).collect();
+                return Err(EngineError::Refused(format!(
+                    "no interface `{}` in {}; there are: {}",
+                    interfaces.join("`, `"),
+                    site.origin,
+                    present.join(", ")
+                )));
+            }
+            site.choose(&chosen);
+            input.rules.push(rule);
+        }
+        input.devices = self.sites.values().flat_map(Site::inputs).collect();
+        if let Some(hierarchy) = &self.hierarchy {
+            input.cgroups = owners::inputs(hierarchy, &self.cgroups());
+        }
+        Ok(input)
+    }
+
+    fn cgroups(&self) -> BTreeMap<u64, CgroupRef> {
+        let all = self.actives.iter().flat_map(Active::cgroups);
+        all.map(|cgroup| (cgroup.id, cgroup.clone())).collect()
+    }
+
+    /// Hooks first, then what was there before them, so that nothing falls between.
+    fn learn_owners(
+        &mut self,
+        used: u32,
+        cgroups: &BTreeMap<u64, CgroupRef>,
+    ) -> Result<Vec<Event>, EngineError> {
+        let mut events = Vec::new();
+        if used & dims::LEARN_OWNERS == 0 {
+            self.owners.clear();
+        } else if let Some(hierarchy) = &self.hierarchy {
+            events = self.owners.follow(&self.object, hierarchy, cgroups);
+            for site in self.sites.values() {
+                let place = (site.instance.netns(), site.instance.cookie());
+                owners::seed(&mut self.maps, hierarchy, cgroups, place)?;
+            }
+        }
+        if used & dims::FLOWS != 0 {
+            for site in self.sites.values() {
+                owners::seed_flows(&mut self.maps, (site.instance.netns(), site.instance.cookie()))?;
+            }
+        }
+        Ok(events)
+    }
+}
