@@ -10,7 +10,6 @@
 //!
 //! Feature `user` adds what only the host needs: human units, the rule compiler, `aya::Pod`.
 #![cfg_attr(not(any(feature = "user", test)), no_std)]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 #![deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod abi;
