@@ -24,22 +24,24 @@ pub(crate) fn command(root: &Path, object: Option<&Path>, subcommand: &str) -> C
 /// Builds the command `chaos` (development profile) and returns its path.
 pub(crate) fn build_chaos(root: &Path, object: Option<&Path>) -> Result<PathBuf> {
     let mut command = command(root, object, "build");
-    let built =
-        executables(command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos"]), Kind::Program)?;
-    built.into_iter().next().map(|(_, path)| path).context("cargo built no `chaos`")
+    let built = executables(command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos"]))?;
+    let program = built.into_iter().find(|built| built.kind == "bin");
+    program.map(|built| built.path).context("cargo built no `chaos`")
 }
 
-/// What a cargo command builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The programs of a package.
-    Program,
-    /// Libraries and folders of tests as test programs; ordinary programs are left out.
-    Tests,
+/// A program cargo built.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Name of the target, such as `chaos`.
+    pub(crate) name: String,
+    /// What it was built from: `bin`, `lib` (its unit tests), `test`, `example`.
+    pub(crate) kind: String,
+    /// Where it is.
+    pub(crate) path: PathBuf,
 }
 
-/// Runs a cargo command that builds; name and path of every program of that kind it built.
-pub(crate) fn executables(command: &mut Command, kind: Kind) -> Result<Vec<(String, PathBuf)>> {
+/// Runs a cargo command that builds, and returns what it built, by name.
+pub(crate) fn executables(command: &mut Command) -> Result<Vec<Built>> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("cannot start `{}`", process::line(command)))?;
@@ -49,13 +51,15 @@ pub(crate) fn executables(command: &mut Command, kind: Kind) -> Result<Vec<(Stri
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let programs = messages.filter_map(|message| {
-        let path = message["executable"].as_str()?;
-        let is_program =
-            message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
-        if (kind == Kind::Program) != is_program {
-            return None;
-        }
-        Some((message["target"]["name"].as_str()?.to_owned(), PathBuf::from(path)))
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let target = &message["target"];
+        Some(Built {
+            path: text(&message["executable"])?.into(),
+            name: text(&target["name"])?,
+            kind: text(&target["kind"][0])?,
+        })
     });
-    Ok(programs.collect())
+    let mut programs: Vec<Built> = programs.collect();
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
 }

@@ -37,9 +37,9 @@ impl Count {
             self.results += 1;
             self.passed += number_before(result, " passed");
             self.failed_total += number_before(result, " failed");
-        } else if let Some(at) = line.find("SKIPPED: ") {
+        } else if let Some((_, skipped)) = line.split_once("SKIPPED") {
             // The harness may already have begun a line of its own, so it need not start the line.
-            self.skipped.push(line[at + "SKIPPED: ".len()..].to_owned());
+            self.skipped.push(skipped.trim_start_matches([':', ' ']).to_owned());
         } else if let Some(test) = line.strip_prefix("test ") {
             if let Some(name) = test.strip_suffix(" ... FAILED") {
                 self.failed.push(name.to_owned());

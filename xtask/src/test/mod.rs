@@ -115,18 +115,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 const REPLAY: &str = "fuzz_replay";
 
 fn host(session: &mut Session, report: &mut Report) {
-    for package in ["chaos-common", "chaos-agent", "xtask"] {
+    // The agent's test programs need root: layer `kernel`.
+    let agent: &[&str] = &["chaos-agent", "--lib", "--bins"];
+    for what in [&["chaos-common"], agent, &["xtask"]] {
+        let package = what.first().copied().unwrap_or_default();
         let mut command = session.cargo("test");
-        command.args([
-            "--locked",
-            "--no-fail-fast",
-            "--package",
-            package,
-            "--",
-            "--show-output",
-            "--skip",
-            REPLAY,
-        ]);
+        command.args(["--locked", "--no-fail-fast", "--package"]).args(what);
+        command.args(["--", "--show-output", "--skip", REPLAY]);
         libtest::run(report, package, &mut command, Duration::from_mins(20));
     }
 }
