@@ -34,7 +34,10 @@ fn every_program_loads_within_its_budget() {
         load(program).unwrap_or_else(|error| panic!("{name} does not load: {error}"));
         let count = program.info().unwrap().verified_instruction_count().unwrap();
         writeln!(std::io::stderr(), "{name}: {count} of {budget} instructions, {}", kernel.trim()).unwrap();
-        assert!(count <= budget, "{name}: the verifier looked at {count} instructions, {budget} are budgeted");
+        assert!(
+            count <= budget,
+            "{name}: the verifier looked at {count} instructions, {budget} are budgeted"
+        );
     }
 }
 
