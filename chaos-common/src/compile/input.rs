@@ -1,6 +1,9 @@
 //! What the compiler is given: rules whose targets are already resolved to numbers.
 
-use crate::{abi::Rule, packet::Addr};
+use crate::{
+    abi::Rule,
+    packet::{Addr, unmapped},
+};
 
 /// An address range; IPv4 as mapped into IPv6, so its length is 96 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,9 +27,14 @@ impl Prefix {
         Self { addr: words(masked), len }
     }
 
-    /// Whether `addr` lies in the range.
+    /// Whether `addr` lies in the range. IPv6 ranges hold no IPv4 address, not even `::/0`: the
+    /// kernel looks the families up in tables of their own.
     #[must_use]
     pub fn holds(&self, addr: &Addr) -> bool {
+        let is_v4 = self.len >= 96 && unmapped(&self.addr).is_some();
+        if is_v4 != unmapped(addr).is_some() {
+            return false;
+        }
         let mask = u128::MAX.checked_shl(u32::from(128u8.saturating_sub(self.len))).unwrap_or(0);
         (number(addr) ^ number(&self.addr)) & mask == 0
     }

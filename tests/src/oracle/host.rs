@@ -145,13 +145,13 @@ impl Subject for HostSubject {
         "host"
     }
 
-    fn judge(&mut self, row: &Row) -> Result<Outcome> {
+    fn judge(&mut self, row: &Row) -> Result<Option<Outcome>> {
         let tables = compile(&input(&row.rules))?;
         let mut host = HostSide::new(tables, NOW_NS.saturating_add(row.lease_ns));
         for packet in &row.before {
             host.judge(&row.given, &packet.bytes())?;
         }
         let fate = host.judge(&row.given, &row.packet.bytes())?;
-        Ok(Outcome { fate, bytes: None, counters: first_rule(&host.counted()) })
+        Ok(Some(Outcome { fate, bytes: None, counters: first_rule(&host.counted()) }))
     }
 }

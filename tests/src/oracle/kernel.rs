@@ -148,6 +148,18 @@ impl KernelSide {
     }
 }
 
+/// Whether the kernel takes the packet for a test run: it insists on a whole IP header behind a
+/// MAC header that promises one (`bpf_prog_test_run_skb`, `net/bpf/test_run.c`, Linux 6.18).
+#[must_use]
+pub fn can_run(packet: &[u8]) -> bool {
+    match packet.get(12..14) {
+        Some([0x08, 0x00]) => packet.len() >= 34,
+        Some([0x86, 0xdd]) => packet.len() >= 54,
+        Some(_) => packet.len() > 14,
+        None => false,
+    }
+}
+
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     Ok(ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
@@ -157,13 +169,16 @@ impl Subject for KernelSide {
         "kernel"
     }
 
-    fn judge(&mut self, row: &Row) -> Result<Outcome> {
+    fn judge(&mut self, row: &Row) -> Result<Option<Outcome>> {
+        if !can_run(&row.packet.bytes()) {
+            return Ok(None);
+        }
         let tables = compile(&input(&row.rules))?;
         self.arm(&tables, NOW_NS.saturating_add(row.lease_ns))?;
         for packet in &row.before {
             Self::judge(self, &row.given, &packet.bytes())?;
         }
         let (fate, bytes) = Self::judge(self, &row.given, &row.packet.bytes())?;
-        Ok(Outcome { fate, bytes: Some(bytes), counters: first_rule(&self.counted()?) })
+        Ok(Some(Outcome { fate, bytes: Some(bytes), counters: first_rule(&self.counted()?) }))
     }
 }

@@ -112,6 +112,7 @@ fn random_parameters(rng: &mut StdRng, slot: u32) -> Rule {
     Rule {
         id: u64::from(slot) + 1,
         seed: if rng.random() { rng.random() } else { 0 },
+        share_seed: rng.random_range(0..4),
         armed_ns: if rare(rng) { time(rng) } else { NOW_NS - 1 },
         starts_ns: if rare(rng) { time(rng) } else { NOW_NS - 1 },
         expires_ns: if rare(rng) { time(rng) } else { NOW_NS + 10 * SECOND_NS },

@@ -33,6 +33,9 @@ fn addresses() -> Vec<Row> {
         Row::egress("the whole of IPv4", all().peer("0.0.0.0/0"), tcp()).drops(),
         Row::egress("the whole of IPv4 has no IPv6", all().peer("0.0.0.0/0"), tcp6()),
         Row::egress("the whole of IPv6 has IPv6", all().peer("::/0"), tcp6()).drops(),
+        Row::egress("the whole of IPv6 has no IPv4", all().peer("::/0"), tcp()),
+        Row::egress("nor when another rule names that IPv4 address", all().peer("::/0"), tcp())
+            .and(loss("0%").peer("10.0.0.2")),
         Row::egress("IPv6 address", all().peer("fd00::2"), tcp6()).drops(),
         Row::egress("IPv6 range", all().peer("fd00::/64"), tcp6()).drops(),
         Row::egress("IPv6 range beside", all().peer("fd00:0:0:1::/64"), tcp6()),
