@@ -10,7 +10,7 @@ use chaos_common::{
     job::{Job, Size, job_flags},
     judge::{Action, judge, opens_connection},
     lookup::{flow_key, has_flow, symmetric},
-    packet::{Class, Frame, Packet, parse},
+    packet::{Class, Frame, Packet, parse, tcp},
 };
 
 use super::{Fate, Given, NETNS, NOW_NS, build::input};
@@ -116,8 +116,11 @@ impl HostSide {
         let key = flow_key(&job.packet, NETNS, Direction::Egress);
         let whole = job.packet.class == Class::TCP;
         let booked = if whole { key } else { FlowKey { peer: [0; 4], peer_port: 0, ..key } };
+        let somebodys = matches!(job.packet.class, Class::TCP | Class::UDP)
+            && job.packet.tcp_flags & tcp::RST == 0
+            && given.input.cgroups.iter().any(|id| *id != 0);
         match self.host.socket_cgroup.get() {
-            0 if given.input.cgroups[1] != 0 => drop(self.host.owners.remove(&booked)),
+            0 if somebodys => drop(self.host.owners.remove(&booked)),
             0 => {}
             cgroup => drop(self.host.owners.insert(booked, cgroup)),
         }
