@@ -13,7 +13,7 @@ use super::{
     units,
 };
 use crate::{
-    spec::{Direction, Endpoint, Limits, MatchSpec, PortRange, RuleSpec, Schedule},
+    spec::{Direction, Limits, MatchSpec, RuleSpec, Schedule},
     targets::Target,
 };
 
@@ -79,10 +79,6 @@ pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSpec> {
         (true, false) => (&args.b, &args.a, Direction::Ingress),
         (false, _) => (&args.a, &args.b, Direction::Egress),
     };
-    let (peer, peers) = match endpoint(other) {
-        Some(endpoint) => (None, vec![endpoint]),
-        None => (Some(other.clone()), Vec::new()),
-    };
     let direction = Some(if args.one_way { one_way } else { Direction::Both });
     let holding = &args.holding;
     Ok(RuleSpec {
@@ -94,8 +90,8 @@ pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSpec> {
             args.b
         ),
         target: target.clone(),
-        peer,
-        matching: MatchSpec { direction, peers, ..MatchSpec::default() },
+        peer: Some(other.clone()),
+        matching: MatchSpec { direction, ..MatchSpec::default() },
         faults: black_hole(),
         schedule: schedule(&holding.schedule, Some(holding.duration()))?,
         limits: limits(&holding.schedule),
@@ -151,18 +147,6 @@ pub(crate) fn refuse_remote(target: &Target, instead: &str) -> Result<()> {
     Err(Failure::usage(format!("{target} is an address; a target is something on this machine"))
         .mend(format!("name a target of this machine instead, such as `{instead}`"))
         .into())
-}
-
-/// The other side when it is an address; none when it must be resolved first.
-fn endpoint(target: &Target) -> Option<Endpoint> {
-    match target {
-        Target::Net(net) => Some(Endpoint { net: Some(*net), ports: None }),
-        Target::HostPort { host, port } => {
-            let addr: IpAddr = host.parse().ok()?;
-            Some(Endpoint { net: Some(addr.into()), ports: Some(PortRange { first: *port, last: *port }) })
-        }
-        Target::Host | Target::Cgroup(_) | Target::Unit(_) | Target::NetnsName(_) | Target::Pid(_) => None,
-    }
 }
 
 fn schedule(args: &ScheduleArgs, duration: Option<Duration>) -> Result<Schedule> {

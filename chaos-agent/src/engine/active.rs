@@ -137,11 +137,11 @@ impl Active {
         let peer = self.spec.peer.as_ref().map_or_else(String::new, ToString::to_string);
         let target = &self.spec.target;
         EngineError::Refused(format!(
-            "no address of `{peer}` can be reached from `{target}`, so there is nothing to cut: {}; `chaos flows {target}` shows whom it talks to, and an address can be named instead of `{peer}`",
+            "no address of `{peer}` can be reached from `{target}`, so there is nothing to cut: {}; `chaos flows {target}` shows whom it talks to",
             match &self.peer {
                 Some(watcher) if watcher.current().identities.is_empty() =>
                     "it listens on no port and has no address of its own",
-                _ => "it has addresses, but no route leads there from the other side",
+                _ => "no route leads there",
             }
         ))
     }
