@@ -1,0 +1,333 @@
+//! The bytes that kernel and host exchange, as `layout.golden` remembers them.
+//!
+//! `CHAOS_BLESS=1 cargo test -p chaos-common layout` writes the file anew, but only together with
+//! another [`ABI_VERSION`].
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    mem::offset_of,
+    path::{Path, PathBuf},
+};
+
+use chaos_common::{
+    abi::{
+        ABI_VERSION, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header,
+        Intern, Owner, Rule, RuleState, Set, Tally, TestInput,
+    },
+    env::{Prob, Word},
+    fault::{Faults, loss::Loss, partition::Partition},
+    job::{Job, Matches, Size, View, Walk},
+    packet::{Class, Packet},
+};
+
+use crate::support::{ALL_IP, DEVICE, arm, everywhere, judge_one, tcp};
+
+/// The layout of one type in words, and the sum of its fields' sizes.
+struct Layout {
+    name: &'static str,
+    text: String,
+    size: usize,
+    fields: usize,
+}
+
+fn field_size<T, F>(_: impl Fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// Every field must be named, or the pattern does not compile.
+macro_rules! layout {
+    ($ty:ident { $($field:tt),+ $(,)? }) => {{
+        let complete = |value: $ty| { let $ty { $($field: _),+ } = value; };
+        let _ = complete;
+        layout!(@text $ty { $($field),+ })
+    }};
+    // Fields are private: their sizes must still add up.
+    ($ty:ident, whole) => {
+        Layout {
+            name: stringify!($ty),
+            text: format!("{} size {} align {}\n", stringify!($ty), size_of::<$ty>(), align_of::<$ty>()),
+            size: size_of::<$ty>(),
+            fields: size_of::<$ty>(),
+        }
+    };
+    (@text $ty:ident { $($field:tt),+ }) => {{
+        let mut text = format!("{} size {} align {}\n", stringify!($ty), size_of::<$ty>(), align_of::<$ty>());
+        let mut fields = 0;
+        $(
+            let size = field_size(|value: &$ty| &value.$field);
+            text.push_str(&format!("  {} at {} size {size}\n", stringify!($field), offset_of!($ty, $field)));
+            fields += size;
+        )+
+        Layout { name: stringify!($ty), text, size: size_of::<$ty>(), fields }
+    }};
+}
+
+fn layouts() -> Vec<Layout> {
+    [tables(), rules(), jobs()].into_iter().flatten().collect()
+}
+
+fn tables() -> Vec<Layout> {
+    vec![
+        layout!(Set { summary, words }),
+        layout!(Clause { slot, excludes }),
+        layout!(Header {
+            dims,
+            all_set,
+            class_sets,
+            any_addr_sets,
+            no_port_sets,
+            any_cgroup_set,
+            any_peer_cgroup_set,
+            both_set,
+            reserved,
+            cgroup_levels
+        }),
+        layout!(DeviceKey { netns, ifindex, bank }),
+        layout!(Device { sets, tagged_sets, flags, normaliser }),
+        layout!(FlowKey { netns, local, peer, local_port, peer_port, proto }),
+        layout!(Owner { cgroup, cookie }),
+        layout!(Flow { first_seen_ns, last_seen_ns }),
+        layout!(CgroupKey { id, bank, reserved }),
+        layout!(CgroupSets { own, peer }),
+        layout!(Intern { macs, ifindex, mark, flags, netns }),
+        layout!(TestInput { now_ns, random, direction, cgroups }),
+    ]
+}
+
+fn rules() -> Vec<Layout> {
+    vec![
+        layout!(Rule {
+            id,
+            seed,
+            share_seed,
+            armed_ns,
+            starts_ns,
+            expires_ns,
+            flap_on_ns,
+            flap_period_ns,
+            max_packets,
+            max_bytes,
+            flags,
+            share,
+            tcp_flags,
+            reserved,
+            faults
+        }),
+        layout!(RuleState { lease_until_ns, packets, bytes, ordinals }),
+        layout!(Tally { packets, bytes }),
+        layout!(Counters { tallies }),
+        layout!(Faults { loss, partition }),
+        layout!(Loss { enabled, probability, every, reserved }),
+        layout!(Partition { enabled, reserved }),
+        layout!(Word, whole),
+        layout!(Prob { 0 }),
+    ]
+}
+
+fn jobs() -> Vec<Layout> {
+    vec![
+        layout!(Class { 0 }),
+        layout!(Packet {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            class,
+            proto,
+            tcp_flags,
+            flags,
+            network_offset,
+            header_len
+        }),
+        layout!(View { direction, own, peer }),
+        layout!(Matches { slots, count }),
+        layout!(Walk { words, bits, base, decided }),
+        layout!(Size { segments, bytes }),
+        layout!(Job {
+            packet,
+            device,
+            size,
+            netns,
+            now_ns,
+            bank,
+            direction,
+            flags,
+            view,
+            before,
+            candidates,
+            candidates_before,
+            walk,
+            matches,
+            reserved
+        }),
+    ]
+}
+
+fn golden_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layout.golden")
+}
+
+#[test]
+fn layouts_are_as_remembered() {
+    let version = format!("ABI_VERSION {ABI_VERSION}\n");
+    let now = layouts().iter().fold(version.clone(), |text, layout| text + "\n" + &layout.text);
+    let golden = fs::read_to_string(golden_path()).unwrap_or_default();
+    if now == golden {
+        return;
+    }
+    if golden.starts_with(&version) {
+        let lost: Vec<_> = golden.lines().filter(|line| !now.contains(line)).collect();
+        let new: Vec<_> = now.lines().filter(|line| !golden.contains(line)).collect();
+        panic!(
+            "what kernel and host exchange changed, but ABI_VERSION is still {ABI_VERSION}: an old agent \
+             would read new maps wrongly. Raise it in chaos-common/src/abi.rs, then run \
+             `CHAOS_BLESS=1 cargo test -p chaos-common layout`.\nnew: {new:#?}\ngone: {lost:#?}"
+        );
+    }
+    if std::env::var_os("CHAOS_BLESS").is_none() {
+        panic!(
+            "ABI_VERSION is {ABI_VERSION}, which layout.golden does not know yet: run \
+             `CHAOS_BLESS=1 cargo test -p chaos-common layout` and commit the file"
+        );
+    }
+    fs::write(golden_path(), now).unwrap();
+}
+
+/// The kernel copies whole values: bytes that no field names would be compared, hashed and leaked.
+#[test]
+fn no_type_has_padding() {
+    for Layout { name, size, fields, .. } in layouts().into_iter().filter(|layout| layout.name != "Job") {
+        assert_eq!(size, fields, "{name} has padding: add a field `reserved`");
+    }
+}
+
+/// Finds the types by their source, so that a new one cannot be forgotten here.
+#[test]
+fn every_shared_type_is_remembered() {
+    let known: BTreeSet<&str> = layouts().iter().map(|layout| layout.name).collect();
+    let mut found = 0;
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines().map(str::trim);
+        while let Some(line) = lines.next() {
+            if line != "#[repr(C)]" && line != "#[repr(transparent)]" {
+                continue;
+            }
+            let head = lines.find(|line| line.starts_with("pub struct ")).unwrap();
+            let name = head["pub struct ".len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            assert!(known.contains(name), "{}: {name} is not in tests/layout.rs", path.display());
+            found += 1;
+        }
+    }
+    assert_eq!(found, known.len(), "tests/layout.rs names a type that is not there any more");
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// One rule with every field told apart, byte by byte as a little-endian kernel reads it.
+#[cfg(target_endian = "little")]
+#[test]
+fn a_filled_rule_has_golden_bytes() {
+    let rule = Rule {
+        id: 0x0101,
+        seed: 0x0202,
+        share_seed: 0x0303,
+        armed_ns: 0x0404,
+        starts_ns: 0x0505,
+        expires_ns: 0x0606,
+        flap_on_ns: 0x0707,
+        flap_period_ns: 0x0808,
+        max_packets: 0x0909,
+        max_bytes: 0x0a0a,
+        flags: 0x0b0b,
+        share: Prob(0x0c0c),
+        tcp_flags: 0x0d0d,
+        reserved: 0x0e0e,
+        faults: Faults {
+            loss: Loss { enabled: 0x0f0f, probability: Prob(0x1010), every: 0x1111, reserved: 0x1212 },
+            partition: Partition { enabled: 0x1313, reserved: 0x1414 },
+        },
+    };
+    // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.
+    let bytes = unsafe { std::slice::from_raw_parts((&raw const rule).cast::<u8>(), size_of::<Rule>()) };
+    let wide = (1..=10u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
+    let narrow = (11..=20u8).flat_map(|n| [n, n, 0, 0]);
+    assert_eq!(bytes, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
+}
+
+/// An array map always returns an element, so all zeroes must do and count nothing.
+#[test]
+fn a_zeroed_rule_is_inert() {
+    let mut rule = everywhere(1, "100%");
+    rule.rule = Rule::default();
+    rule.classes = u8::MAX;
+    let mut host = arm(vec![rule]);
+    for number in 0..2000 {
+        host.random.set(0);
+        host.now_ns.set(number * 1_000_000);
+        assert_eq!(judge_one(&host, &tcp()), 0);
+    }
+    assert!(host.counters.borrow().is_empty());
+    // The same rule with nothing but an id has expired in 1970.
+    host.tables.rules[0].1.id = 1;
+    assert_eq!(judge_one(&host, &tcp()), 0);
+}
+
+#[test]
+fn a_zeroed_header_device_state_or_missing_entry_is_inert() {
+    let armed = || arm(vec![everywhere(1, "100%")]);
+    assert_ne!(judge_one(&armed(), &tcp()), 0, "the rule would act");
+
+    let mut host = armed();
+    host.tables.header = Header::default();
+    assert_eq!(judge_one(&host, &tcp()), 0, "zeroed header");
+    assert!(host.counters.borrow().is_empty());
+
+    let mut host = armed();
+    host.tables.devices.insert(DEVICE, Device::default());
+    assert_eq!(judge_one(&host, &tcp()), 0, "zeroed device");
+    assert!(host.counters.borrow().is_empty());
+
+    let mut host = armed();
+    host.states.insert(1, RuleState::default());
+    assert_eq!(judge_one(&host, &tcp()), 0, "zeroed state: no lease");
+
+    let mut host = armed();
+    host.states.clear();
+    assert_eq!(judge_one(&host, &tcp()), 0, "no state");
+    assert!(host.counters.borrow().is_empty());
+
+    for strip in [
+        |host: &mut chaos_common::host::Host| host.tables.sets.clear(),
+        |host: &mut chaos_common::host::Host| host.tables.clauses.clear(),
+        |host: &mut chaos_common::host::Host| host.tables.rules.clear(),
+    ] {
+        let mut host = armed();
+        strip(&mut host);
+        assert_eq!(judge_one(&host, &tcp()), 0, "a table is empty");
+        assert!(host.counters.borrow().is_empty());
+    }
+}
+
+#[test]
+fn zeroed_faults_are_off_and_need_nothing() {
+    let faults = Faults::default();
+    assert!(faults.is_off());
+    assert!(!faults.needs_wire() && !faults.needs_ordinal() && !faults.cuts_link());
+    let mut rule = everywhere(1, "100%");
+    rule.rule.faults = faults;
+    rule.classes = ALL_IP;
+    assert_eq!(judge_one(&arm(vec![rule]), &tcp()), 0);
+}

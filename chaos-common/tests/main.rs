@@ -1,0 +1,5 @@
+//! What `chaos-common` promises, without a kernel: layouts, lookup, parser, statistics, life.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+mod layout;
+mod support;
