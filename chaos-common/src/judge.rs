@@ -169,7 +169,9 @@ pub fn wants_wire<W: World>(world: &W, job: &Job) -> bool {
         let (Some(rule), Some(state)) = (world.rule(*slot), world.state(*slot)) else { continue };
         if rule.flags & (rule_flags::WIRE | rule_flags::SHADOW) == rule_flags::WIRE
             && concerns(world, rule, job)
-            && life(world, rule, state, job.now_ns) == Life::Active
+            // In the off part of a period too: packets that took the short way then would
+            // overtake those that are still in the normaliser, at every beginning of it.
+            && matches!(life(world, rule, state, job.now_ns), Life::Active | Life::Resting)
         {
             return true;
         }
@@ -181,8 +183,10 @@ pub fn wants_wire<W: World>(world: &W, job: &Job) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Active,
-    /// Not yet begun, or the off part of a period.
+    /// The off part of a period.
     Resting,
+    /// Not yet begun.
+    Waiting,
     Lapsed,
     Expired,
     Limited,
@@ -197,7 +201,7 @@ fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: u64) -> Lif
         return Life::Lapsed;
     }
     if now_ns < rule.starts_ns {
-        return Life::Resting;
+        return Life::Waiting;
     }
     let phase = now_ns.wrapping_sub(rule.starts_ns).checked_rem(rule.flap_period_ns);
     if phase.is_some_and(|phase| phase >= rule.flap_on_ns) {
@@ -265,7 +269,7 @@ pub fn judge_rule<W: World>(world: &W, job: &Job, index: u32) -> Verdict {
     count(Count::Matched);
     let ended = match life(world, rule, state, job.now_ns) {
         Life::Active => None,
-        Life::Resting => return Verdict::PASS,
+        Life::Resting | Life::Waiting => return Verdict::PASS,
         Life::Lapsed => Some(Count::Lease),
         Life::Expired => Some(Count::Expired),
         Life::Limited => Some(Count::Limited),

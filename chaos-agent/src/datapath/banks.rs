@@ -1,6 +1,10 @@
 //! Writes compiled tables into the bank that is not read, and flips the generation.
 
-use std::sync::atomic::{Ordering, fence};
+use std::{
+    io,
+    sync::atomic::{Ordering, fence},
+    thread::{self, JoinHandle},
+};
 
 use aya::maps::MapError;
 use chaos_common::{
@@ -22,6 +26,7 @@ pub(super) struct Written {
     devices: [Vec<DeviceKey>; 2],
     cgroups: [Vec<CgroupKey>; 2],
     nets: [Vec<(u32, Prefix)>; 2],
+    readers: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Maps {
@@ -34,15 +39,23 @@ impl Maps {
         let bank = (generation & 1) as usize;
         fits("sets of conditions", tables.sets.len(), SETS)?;
         fits("rules", tables.rules.len(), CAPACITY as usize)?;
-        // Programs that still read this bank since before the last swap.
-        wait_for_readers()
-            .map_err(|error| DatapathError::io("waiting for readers of the old rules", error))?;
+        self.wait_for_readers()?;
         self.clear(bank);
         self.write(bank, tables)?;
         fence(Ordering::SeqCst);
         self.written.generation = generation;
         self.control.set(control::GENERATION as usize, generation);
+        // The bank that was read until now is the next to be written: the wait for its last
+        // readers, some 10 ms, goes on in the background until then.
+        self.written.readers = Some(thread::spawn(wait_for_readers));
         Ok(())
+    }
+
+    /// Returns when no program can still read the bank that was retired by the last swap.
+    fn wait_for_readers(&mut self) -> Result<(), DatapathError> {
+        let Some(waiting) = self.written.readers.take() else { return Ok(()) };
+        let waited = waiting.join().unwrap_or_else(|_| wait_for_readers());
+        waited.map_err(|error| DatapathError::io("waiting for readers of the old rules", error))
     }
 
     /// Disarms everything at once; the tables stay as they are.

@@ -42,7 +42,10 @@ impl Engine {
         for site in self.sites.values_mut() {
             site.refresh(&mut self.maps)?;
         }
-        self.protect()
+        if self.sites.iter().any(|(id, site)| site.protect && !self.protected.contains_key(id)) {
+            self.protect()?;
+        }
+        Ok(())
     }
 
     /// Where every fault applies now, by its place in the list.

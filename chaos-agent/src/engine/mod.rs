@@ -128,7 +128,7 @@ impl Engine {
         let mut events = self.follow_targets();
         let mut moved = !events.is_empty();
         for site in self.sites.values_mut() {
-            moved |= site.instance.has_changed().unwrap_or(true);
+            moved |= site.has_changed();
         }
         if moved {
             match self.prepare().and_then(|()| self.swap()) {

@@ -30,6 +30,7 @@ pub(super) struct Site {
     chosen: BTreeMap<u32, Link>,
     /// Links as last listed.
     pub(super) links: Vec<Link>,
+    stale: bool,
 }
 
 /// Addresses in an order, to compare sets of them.
@@ -45,11 +46,23 @@ impl Site {
             locals: BTreeSet::new(),
             chosen: BTreeMap::new(),
             links: Vec::new(),
+            stale: true,
         }
     }
 
-    /// Lists links and addresses anew, and tells the program which addresses are this namespace's.
+    /// Links or addresses may have changed since the last [`Site::refresh`].
+    pub(super) fn has_changed(&mut self) -> bool {
+        self.stale |= self.instance.has_changed().unwrap_or(true);
+        self.stale
+    }
+
+    /// If they may: lists links and addresses anew, and tells the program which addresses are this
+    /// namespace's.
     pub(super) fn refresh(&mut self, maps: &mut Maps) -> Result<(), EngineError> {
+        if !self.has_changed() {
+            return Ok(());
+        }
+        self.stale = false;
         self.links = self.instance.links()?;
         self.instance.forget_gone(&self.links);
         let now: BTreeSet<FlowKeyOrd> = self.instance.addresses()?.iter().flat_map(own).collect();
