@@ -69,7 +69,10 @@ pub(super) fn deny(session: &mut Session, report: &mut Report) {
 pub(super) fn docs(session: &mut Session, report: &mut Report) {
     let mut command = session.cargo("doc");
     command.args(["--locked", "--workspace", "--no-deps", "--document-private-items"]);
-    report.check("rustdoc", process::run(command.env("RUSTDOCFLAGS", "-Dwarnings")));
+    report.check(
+        "rustdoc",
+        process::run(command.env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private-intra-doc-links")),
+    );
     report.check("README", crate::docs::check(&session.root));
 }
 

@@ -70,7 +70,7 @@ impl Count {
 
 /// Runs `command`, a test program or `cargo test`, for at most `limit`, and counts into `report`.
 pub(crate) fn run(report: &mut Report, what: &str, command: &mut Command, limit: Duration) {
-    println!("  $ {}", process::line(command));
+    println!("-- {what}");
     let result = try_run(report, what, command, limit);
     report.ended(result);
 }
