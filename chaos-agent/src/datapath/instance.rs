@@ -188,7 +188,8 @@ impl Instance {
             return;
         }
         let done = self.netns.run(|| {
-            for hook in hooks {
+            // The first filter on a device knows whether its clsact is ours: it must go last.
+            for hook in hooks.into_iter().rev() {
                 if let Err(error) = hook.detach() {
                     tracing::warn!("{error}");
                 }

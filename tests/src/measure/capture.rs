@@ -28,10 +28,7 @@ const RECEIVE_BUFFER: usize = 512 << 20;
 /// Index of the drop counter in what `SO_MEMINFO` returns (`include/uapi/linux/sock_diag.h`).
 const SK_MEMINFO_DROPS: usize = 8;
 
-/// One TCP packet with data that reached the stack.
-///
-/// Packets without data are left out: the last acknowledgement of a connection is sent by a
-/// TIME-WAIT socket, whose identifications are not those of the connection.
+/// One TCP packet that reached the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Names the connection.
@@ -40,6 +37,10 @@ pub struct Arrival {
     pub id: u16,
     /// How many wire segments it stands for (GSO skbs arrive whole where nothing cut them).
     pub segments: u32,
+    /// It carries data.
+    pub data: bool,
+    /// It ends the connection.
+    pub fin: bool,
 }
 
 /// A running capture.
@@ -51,7 +52,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts to record TCP packets with data for `port` that reach the stack of `netns`; `mss` is what
+    /// Starts to record TCP packets for `port` that reach the stack of `netns`; `mss` is what
     /// a full segment carries.
     ///
     /// # Errors
@@ -99,7 +100,7 @@ fn read_until(socket: &OwnedFd, stop: &AtomicBool, port: u16, mss: u32) -> Vec<A
     }
 }
 
-/// An IPv4 packet with TCP data for `port`.
+/// An IPv4 packet with a TCP header for `port`.
 fn parse(bytes: &[u8], port: u16, mss: u32) -> Option<Arrival> {
     let be16 = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let header = usize::from(bytes.first()? & 0x0f) * 4;
@@ -108,8 +109,14 @@ fn parse(bytes: &[u8], port: u16, mss: u32) -> Option<Arrival> {
     }
     let tcp_header = usize::from(bytes.get(header + 12)? >> 4) * 4;
     let payload = usize::from(be16(2)?).saturating_sub(header + tcp_header);
-    let segments = u32::try_from(payload).unwrap_or(u32::MAX).div_ceil(mss);
-    (segments > 0).then_some(Arrival { source_port: be16(header)?, id: be16(4)?, segments })
+    let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+    Some(Arrival {
+        source_port: be16(header)?,
+        id: be16(4)?,
+        segments: payload.div_ceil(mss).max(1),
+        data: payload > 0,
+        fin: bytes.get(header + 13)? & 1 != 0,
+    })
 }
 
 /// How many packets the socket's queue could not take.
@@ -139,7 +146,8 @@ mod tests {
     fn only_the_port_asked_for_counts_and_segments_are_told_by_length() {
         let packet = Packet::new().ipv4("10.0.0.1", "10.0.0.2").options(&[1]).tcp(5, 6).payload(&[0; 2500]);
         let bytes = packet.bytes();
-        assert_eq!(parse(&bytes[..128], 6, 1000), Some(Arrival { source_port: 5, id: 0, segments: 3 }));
+        let arrival = Arrival { source_port: 5, id: 0, segments: 3, data: true, fin: false };
+        assert_eq!(parse(&bytes[..128], 6, 1000), Some(arrival));
         assert_eq!(parse(&bytes[..128], 7, 1000), None);
         assert_eq!(parse(&bytes[..10], 6, 1000), None);
     }

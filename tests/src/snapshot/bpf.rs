@@ -31,6 +31,10 @@ pub(super) fn held_by_others() -> Held {
             held.read(&fs::read_to_string(info).unwrap_or_default());
         }
     }
+    // A map may be held by a program or a memory mapping alone.
+    let foreign = loaded_programs().flatten().filter(|info| held.programs.contains(&info.id()));
+    let maps: Vec<u32> = foreign.filter_map(|info| info.map_ids().ok().flatten()).flatten().collect();
+    held.maps.extend(maps);
     held
 }
 

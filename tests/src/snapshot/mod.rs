@@ -139,7 +139,17 @@ fn cgroup_names() -> Result<Vec<String>> {
         Some(next)
     });
     let names = directories.map(|path| path.strip_prefix(&root).unwrap_or(&path).display().to_string());
-    Ok(names.filter(|name| !name.starts_with("ct-") || name.starts_with(&own_prefix())).collect())
+    Ok(names.filter(|name| !is_anothers(name)).collect())
+}
+
+/// A cgroup of another test run, or of a `chaos exec` that lives and that we did not start.
+fn is_anothers(name: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    if name.starts_with("ct-") {
+        return !name.starts_with(&own_prefix());
+    }
+    let pid = base.strip_prefix("chaos-exec-").and_then(|rest| rest.split('-').next());
+    pid.is_some_and(|pid| Path::new("/proc").join(pid).exists() && !is_ours(&Path::new("/proc").join(pid)))
 }
 
 /// Named namespaces of this run, and those named like ours to the user.

@@ -7,7 +7,7 @@ mod tcp_info;
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -41,7 +41,7 @@ fn print(record: &impl serde::Serialize) -> Result<()> {
 }
 
 /// Reads every connection to its end; prints an empty line when it listens, and ends when
-/// stdin is closed and the connections are done.
+/// stdin is closed (the sender waits until its connections are done).
 fn sink(at: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(at).with_context(|| format!("listening at {at}"))?;
     writeln!(std::io::stdout().lock())?;
@@ -51,7 +51,6 @@ fn sink(at: SocketAddr) -> Result<()> {
         }
     });
     std::io::stdin().read_to_end(&mut Vec::new())?;
-    thread::sleep(SETTLE * 2);
     Ok(())
 }
 
@@ -65,6 +64,7 @@ fn swallow(mut stream: TcpStream) -> Result<()> {
     thread::sleep(SETTLE);
     let info = TcpInfo::of(&stream)?;
     print(&Received { port, segments: info.data_segs_in.into(), bytes })
+    // Only now is the connection closed, which the sender waits for.
 }
 
 fn bulk(to: SocketAddr, streams: u32, segments: u64, congestion: &str) -> Result<()> {
@@ -102,6 +102,9 @@ fn send(to: SocketAddr, segments: u64, congestion: &str, own: &AtomicU64, all: &
     }
     thread::sleep(SETTLE);
     let info = TcpInfo::of(&stream)?;
+    stream.shutdown(Shutdown::Write).context("ending the connection")?;
+    stream.set_read_timeout(Some(DRAIN_LIMIT))?;
+    stream.read(&mut [0]).context("waiting for the receiver to end the connection")?;
     Ok(Sent {
         port: stream.local_addr()?.port(),
         segments: info.data_segs_out.into(),
