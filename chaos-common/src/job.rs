@@ -41,6 +41,25 @@ pub struct Matches {
     pub count: u32,
 }
 
+impl Matches {
+    /// Whether the rule in `slot` is one of them.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains(&self, slot: u32) -> bool {
+        let mut left = self.count;
+        for known in &self.slots {
+            if left == 0 {
+                return false;
+            }
+            if *known == slot {
+                return true;
+            }
+            left = left.wrapping_sub(1);
+        }
+        false
+    }
+}
+
 /// Where the walk over the candidates is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +73,14 @@ pub struct Walk {
     /// The rule last decided about: its clauses stand together, exclusions first, and the first
     /// that holds decides.
     pub decided: u32,
+}
+
+impl Walk {
+    /// A walk over these words.
+    #[inline(always)]
+    pub(crate) const fn over(words: u64) -> Self {
+        Self { words, bits: 0, base: 0, decided: u32::MAX }
+    }
 }
 
 /// How a packet counts and whether it can still be cut.
@@ -99,6 +126,8 @@ pub struct Job {
     pub netns: u64,
     /// Boot clock.
     pub now_ns: u64,
+    /// The walk over the candidates.
+    pub walk: Walk,
     /// The bank that this packet reads from beginning to end.
     pub bank: u32,
     /// See [`Direction`].
@@ -111,14 +140,14 @@ pub struct Job {
     pub before: View,
     /// What it may match here.
     pub candidates: Candidates,
-    /// What it may have matched when it left.
+    /// What it may have matched when it left, if it comes back by loopback.
     pub candidates_before: Candidates,
-    /// The walk over the candidates.
-    pub walk: Walk,
+    /// 1 = the walk is over those.
+    pub looks_back: u32,
+    /// The rules for both directions that matched when it left: they have judged it.
+    pub judged: Matches,
     /// The rules that match.
     pub matches: Matches,
-    /// Keeps the size a multiple of eight bytes.
-    pub reserved: u32,
 }
 
 impl Job {

@@ -38,8 +38,11 @@ pub trait Steps {
     fn judge_match(&self, index: u32) -> Verdict;
 }
 
-/// Steps of the walk over the candidates: every word once, and every clause.
-const STEPS: usize = SET_WORDS + CLAUSES_PER_PACKET;
+/// Steps of one walk over candidates: every word once, and every clause.
+pub(crate) const WALK_STEPS: usize = SET_WORDS + CLAUSES_PER_PACKET;
+
+/// A packet that comes back by loopback is walked twice, with one step between.
+const STEPS: usize = WALK_STEPS + WALK_STEPS + 1;
 
 /// Everything about one packet: lookup, protection, life, verdict, counters.
 #[inline(always)]
@@ -90,15 +93,26 @@ pub fn prepare<W: World>(world: &W, job: &mut Job) -> bool {
 }
 
 /// Looks every dimension up and begins the walk. False = no rule can match.
+///
+/// A packet that comes back by loopback is first looked at as it was when it left: the rules for
+/// both directions that matched then have judged it.
 #[inline(always)]
 pub fn gather<W: World>(world: &W, job: &mut Job) -> bool {
     let Some(header) = world.header() else { return false };
     let Some(now) = candidates(world, header, job, &job.view) else { return false };
     job.candidates = now;
-    if job.comes_back() {
-        job.candidates_before = candidates(world, header, job, &job.before).unwrap_or_default();
+    job.judged.count = 0;
+    job.looks_back = 0;
+    let mut words = summary(world, &now);
+    if words != 0
+        && job.comes_back()
+        && let Some(before) = candidates(world, header, job, &job.before)
+    {
+        job.candidates_before = before;
+        job.looks_back = 1;
+        words = summary(world, &before) & world.set(header.both_set).map_or(0, |both| both.summary);
     }
-    job.walk = Walk { words: summary(world, &now), bits: 0, base: 0, decided: u32::MAX };
+    job.walk = Walk::over(words);
     true
 }
 
@@ -111,18 +125,31 @@ pub fn advance<W: World>(world: &W, job: &mut Job) -> bool {
         return true;
     }
     if job.walk.words == 0 {
-        return false;
+        return turn(world, job);
     }
     let index = unknown(job.walk.words.trailing_zeros());
     job.walk.words &= job.walk.words.wrapping_sub(1);
     job.walk.base = index << 6;
-    let mut bits = word(world, &job.candidates, index as usize);
-    if bits != 0 && job.comes_back() {
+    job.walk.bits = if job.looks_back == 0 {
+        word(world, &job.candidates, index as usize)
+    } else {
         let both = world.header().and_then(|header| world.set(header.both_set));
         let both = both.map_or(0, |set| word_of(set, index as usize));
-        bits &= !(word(world, &job.candidates_before, index as usize) & both);
+        word(world, &job.candidates_before, index as usize) & both
+    };
+    true
+}
+
+/// Ends the look back and begins the walk that counts. False = that one is done, too.
+#[inline(always)]
+fn turn<W: World>(world: &W, job: &mut Job) -> bool {
+    if job.looks_back == 0 {
+        return false;
     }
-    job.walk.bits = bits;
+    job.looks_back = 0;
+    job.judged = job.matches;
+    job.matches.count = 0;
+    job.walk = Walk::over(summary(world, &job.candidates));
     true
 }
 
@@ -137,7 +164,7 @@ fn unknown(number: u32) -> u32 {
 /// Looks at the next clause of the current word.
 #[inline(always)]
 fn clause<W: World>(world: &W, job: &mut Job) {
-    let Job { walk, matches, .. } = job;
+    let Job { walk, matches, judged, .. } = job;
     let bit = walk.bits.trailing_zeros();
     walk.bits &= walk.bits.wrapping_sub(1);
     let Some(clause) = world.clause(walk.base | bit) else { return };
@@ -145,7 +172,7 @@ fn clause<W: World>(world: &W, job: &mut Job) {
         return;
     }
     walk.decided = clause.slot;
-    if clause.excludes != 0 {
+    if clause.excludes != 0 || judged.contains(clause.slot) {
         return;
     }
     if let Some(place) = matches.slots.get_mut(matches.count as usize) {
@@ -310,8 +337,11 @@ fn draws<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Directi
 /// Books a hit against the limits; false = nothing was left.
 #[inline(always)]
 fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
-    if rule.max_packets != 0 && world.fetch_add(&state.packets, job.size.segments) >= rule.max_packets {
-        return false;
+    if rule.max_packets != 0 {
+        let before = world.fetch_add(&state.packets, job.size.segments);
+        if before.saturating_add(job.size.segments) > rule.max_packets {
+            return false;
+        }
     }
     if rule.max_bytes != 0 {
         let before = world.fetch_add(&state.bytes, job.size.bytes);

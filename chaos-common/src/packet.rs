@@ -332,6 +332,10 @@ fn transport<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<
     let header = match t.proto {
         PROTO_TCP => {
             let word = u32::from_be(*bytes.words::<1>(t.at.wrapping_add(12))?.first()?);
+            // RFC 9293, section 3.1: five words at least; Linux drops less (`tcp_v4_rcv`).
+            if word >> 28 < 5 {
+                return None;
+            }
             packet.tcp_flags = (word >> 16) as u8;
             word >> 28 << 2
         }
