@@ -27,12 +27,17 @@ impl Prefix {
         Self { addr: words(masked), len }
     }
 
+    /// A range of IPv4 addresses.
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        self.len >= 96 && unmapped(&self.addr).is_some()
+    }
+
     /// Whether `addr` lies in the range. IPv6 ranges hold no IPv4 address, not even `::/0`: the
     /// kernel looks the families up in tables of their own.
     #[must_use]
     pub fn holds(&self, addr: &Addr) -> bool {
-        let is_v4 = self.len >= 96 && unmapped(&self.addr).is_some();
-        if is_v4 != unmapped(addr).is_some() {
+        if self.is_v4() != unmapped(addr).is_some() {
             return false;
         }
         let mask = u128::MAX.checked_shl(u32::from(128u8.saturating_sub(self.len))).unwrap_or(0);

@@ -31,6 +31,16 @@ pub enum CompileError {
         /// Which.
         names: String,
     },
+    /// One packet could fulfil more alternatives than the program looks at.
+    #[error(
+        "one packet could fulfil {count} alternatives and exclusions at once, more than the program looks at; join or remove some of {names}"
+    )]
+    TooManyAlternatives {
+        /// How many.
+        count: usize,
+        /// Of which rules.
+        names: String,
+    },
     /// The overlap of the rules could not be worked out in reasonable time.
     #[error("the rules overlap in too many ways to prove that no packet matches more than {0} of them")]
     TooEntangled(usize),
