@@ -2,4 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
 mod layout;
+mod life;
+mod limits;
+mod lookup;
+mod parse;
+mod statistics;
 mod support;
+mod threads;
+mod wire;

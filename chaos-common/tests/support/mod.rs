@@ -142,7 +142,7 @@ pub(crate) fn job(host: &Host, packet: &Packet, at: (u64, u32), direction: Direc
 
 /// Judges a packet; the number of the fault that drops it, 0 = it passes.
 pub(crate) fn judge_at(host: &Host, packet: &Packet, at: (u64, u32), direction: Direction) -> u32 {
-    run(host, job(host, packet, at, direction))
+    run(host, &job(host, packet, at, direction))
 }
 
 /// Judges a packet of 100 bytes that leaves by [`DEVICE`].
@@ -151,8 +151,8 @@ pub(crate) fn judge_one(host: &Host, packet: &Packet) -> u32 {
 }
 
 /// Judges what the job describes.
-pub(crate) fn run(host: &Host, job: Job) -> u32 {
-    match judge(&mut HostSteps { host, job }) {
+pub(crate) fn run(host: &Host, job: &Job) -> u32 {
+    match judge(&mut HostSteps { host, job: *job }) {
         Action::Apply(verdict) => verdict.drop_by,
         Action::Normalise => panic!("a final packet goes through the normaliser"),
     }
