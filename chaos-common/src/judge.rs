@@ -127,7 +127,7 @@ pub fn advance<W: World>(world: &W, job: &mut Job) -> bool {
     if job.walk.words == 0 {
         return turn(world, job);
     }
-    let index = unknown(job.walk.words.trailing_zeros());
+    let index = lowest(job.walk.words);
     job.walk.words &= job.walk.words.wrapping_sub(1);
     job.walk.base = index << 6;
     job.walk.bits = if job.looks_back == 0 {
@@ -153,12 +153,18 @@ fn turn<W: World>(world: &W, job: &mut Job) -> bool {
     true
 }
 
-/// The same number, of which the compiler knows nothing: it knows that a bit's index is below 64
-/// and removes the check that the verifier, which does not know, insists on.
+/// Index of the lowest bit, below [`SET_WORDS`].
+///
+/// The compiler knows that and would leave the mask out; the verifier does not know and insists
+/// on it, so the compiler is kept from knowing. It is a mask because Linux 6.1 does not carry a
+/// bound that a comparison finds over to the copies of a number on the stack.
 #[inline(always)]
-fn unknown(number: u32) -> u32 {
+fn lowest(bits: u64) -> u32 {
+    const { assert!(SET_WORDS == 64, "as many words as a summary has bits") };
+    let number = bits.trailing_zeros();
     // SAFETY: a reference is always valid to read.
-    unsafe { core::ptr::read_volatile(&raw const number) }
+    let unknown = unsafe { core::ptr::read_volatile(&raw const number) };
+    unknown & 63
 }
 
 /// Looks at the next clause of the current word.

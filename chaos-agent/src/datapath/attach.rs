@@ -50,14 +50,47 @@ pub(super) struct Hook<'a> {
     pub(super) name: &'static str,
 }
 
-/// A program on a device. Dropping it detaches what is a link; a filter must be [`detach`](Self::detach)ed.
+/// A program on a device. Dropping it detaches what is a link; filters must be [`detach`](Self::detach)ed.
 #[derive(Debug)]
 pub struct Attached(Kind);
 
 #[derive(Debug)]
 enum Kind {
     Tcx(#[expect(dead_code, reason = "held: dropping it detaches")] FdLink),
-    Clsact { own: OwnFilter, clsact_is_ours: bool, job: Option<Registration> },
+    Clsact(Filter),
+}
+
+/// A filter, and what the guard would do about it. A job that is dropped, not withdrawn, stays
+/// with the guard.
+#[derive(Debug)]
+struct Filter {
+    own: OwnFilter,
+    clsact_is_ours: bool,
+    job: Option<Registration>,
+}
+
+impl Filter {
+    fn remove(self) -> Result<Self, DatapathError> {
+        if tc::remove_filter(&mut Netlink::route()?, &self.own)? == FilterRemoval::Foreign {
+            tracing::warn!(
+                "somebody replaced our filter on interface {}; it is left alone",
+                self.own.interface
+            );
+        }
+        Ok(self)
+    }
+
+    fn clean_up(self) -> Result<(), DatapathError> {
+        if self.clsact_is_ours {
+            tc::remove_empty_clsact(&mut Netlink::route()?, self.own.interface)?;
+        }
+        withdraw(self.job);
+        Ok(())
+    }
+}
+
+fn logged<T>(result: Result<T, DatapathError>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 const PRIORITY: u16 = 1;
@@ -94,7 +127,7 @@ impl Attached {
     pub const fn how(&self) -> How {
         match self.0 {
             Kind::Tcx(_) => How::Tcx,
-            Kind::Clsact { .. } => How::Clsact,
+            Kind::Clsact(_) => How::Clsact,
         }
     }
 
@@ -103,30 +136,35 @@ impl Attached {
     pub const fn filter_program(&self) -> Option<u32> {
         match &self.0 {
             Kind::Tcx(_) => None,
-            Kind::Clsact { own, .. } => Some(own.program_id),
+            Kind::Clsact(filter) => Some(filter.own.program_id),
         }
     }
 
-    /// Takes a filter away, in the calling thread's namespace; a link goes with `self`.
-    pub(super) fn detach(self) -> Result<(), DatapathError> {
-        let Kind::Clsact { own, clsact_is_ours, job } = self.0 else { return Ok(()) };
-        let mut netlink = Netlink::route()?;
-        let removal = tc::remove_filter(&mut netlink, &own)?;
-        if removal == FilterRemoval::Foreign {
-            tracing::warn!("somebody replaced our filter on interface {}; it is left alone", own.interface);
+    /// Takes programs off, in the calling thread's namespace: links go with their values; filters
+    /// are deleted one by one, and only then each clsact of ours, which none of them may be on.
+    pub(super) fn detach(hooks: Vec<Self>) {
+        let filters: Vec<Filter> = hooks.into_iter().filter_map(Self::filter).collect();
+        let removed = filters.into_iter().filter_map(|filter| logged(filter.remove()));
+        for filter in removed.collect::<Vec<_>>() {
+            logged(filter.clean_up());
         }
-        if clsact_is_ours {
-            tc::remove_empty_clsact(&mut netlink, own.interface)?;
+    }
+
+    /// Lets go of what went with its device: the guard has nothing to remove there any more.
+    pub(super) fn forget(self) {
+        withdraw(self.filter().and_then(|filter| filter.job));
+    }
+
+    fn filter(self) -> Option<Filter> {
+        match self.0 {
+            Kind::Tcx(_) => None,
+            Kind::Clsact(filter) => Some(filter),
         }
-        if let Some(job) = job {
-            job.unregister();
-        }
-        Ok(())
     }
 
     /// Whether a filter is still there and still the first; a link always is.
     pub(super) fn is_in_place(&self) -> Result<bool, DatapathError> {
-        let Kind::Clsact { own, .. } = &self.0 else { return Ok(true) };
+        let Kind::Clsact(Filter { own, .. }) = &self.0 else { return Ok(true) };
         let mut netlink = Netlink::route()?;
         let filters = tc::filters(&mut netlink, own.interface, own.side)?;
         let present = filters.iter().any(|filter| filter.program_id == Some(own.program_id));
@@ -165,9 +203,26 @@ fn clsact(
     let fd = program.fd().map_err(|error| DatapathError::load(hook.name, &error))?;
     let info = program.info().map_err(|error| DatapathError::load(hook.name, &error))?;
     let mut netlink = Netlink::route()?;
+    let own = |handle| OwnFilter {
+        interface: hook.ifindex,
+        side: hook.side,
+        priority: PRIORITY,
+        handle,
+        program_id: info.id(),
+    };
+    let tell = |filter, remove_clsact| {
+        let job = Job::RemoveFilter { filter, remove_clsact };
+        let registered = guard.map(|guard| guard.register(job, Some(netns.as_fd()))).transpose();
+        registered.map_err(|error| DatapathError::io("telling the guard", error))
+    };
+    // Until a filter's job says the same.
+    let mut clsact_job = None;
     let clsact_is_ours = match tc::ingress_qdisc(&mut netlink, hook.ifindex)? {
         IngressQdisc::Clsact => false,
-        IngressQdisc::None => tc::add_clsact(&mut netlink, hook.ifindex)?,
+        IngressQdisc::None => {
+            clsact_job = tell(own(HANDLES.start), true)?;
+            tc::add_clsact(&mut netlink, hook.ifindex)?
+        }
         IngressQdisc::Ingress if hook.side == Side::Ingress => false,
         IngressQdisc::Ingress => {
             return Err(failed(format!(
@@ -178,29 +233,16 @@ fn clsact(
     };
     let mut last = None;
     for handle in HANDLES {
-        let own = OwnFilter {
-            interface: hook.ifindex,
-            side: hook.side,
-            priority: PRIORITY,
-            handle,
-            program_id: info.id(),
-        };
-        let job = match guard {
-            Some(guard) => {
-                let job = Job::RemoveFilter { filter: own, remove_clsact: clsact_is_ours };
-                let registered = guard.register(job, Some(netns.as_fd()));
-                Some(registered.map_err(|error| DatapathError::io("telling the guard", error))?)
+        let own = own(handle);
+        let job = tell(own, clsact_is_ours)?;
+        let place = (PRIORITY, handle);
+        match tc::add_filter(&mut netlink, hook.ifindex, hook.side, place, fd.as_fd(), hook.name) {
+            Ok(()) => {
+                withdraw(clsact_job);
+                return Ok(Attached(Kind::Clsact(Filter { own, clsact_is_ours, job })));
             }
-            None => None,
-        };
-        let added =
-            tc::add_filter(&mut netlink, hook.ifindex, hook.side, (PRIORITY, handle), fd.as_fd(), hook.name);
-        match added {
-            Ok(()) => return Ok(Attached(Kind::Clsact { own, clsact_is_ours, job })),
             Err(error) => {
-                if let Some(job) = job {
-                    job.unregister();
-                }
+                withdraw(job);
                 last = Some(error);
             }
         }
@@ -208,5 +250,12 @@ fn clsact(
     if clsact_is_ours {
         tc::remove_empty_clsact(&mut netlink, hook.ifindex)?;
     }
+    withdraw(clsact_job);
     Err(failed(last.map_or_else(|| "no free handle".to_owned(), |error| error.to_string())))
+}
+
+fn withdraw(job: Option<Registration>) {
+    if let Some(job) = job {
+        job.unregister();
+    }
 }

@@ -94,9 +94,12 @@ impl Instance {
         self.devices.keys().copied()
     }
 
-    /// Forgets devices that are gone; their links went with them.
+    /// Forgets devices that are gone; links and filters went with them.
     pub fn forget_gone(&mut self, present: &[link::Link]) {
-        self.devices.retain(|index, _| present.iter().any(|link| link.index == *index));
+        let is_gone = |index: &u32| !present.iter().any(|link| link.index == *index);
+        for (_, hooks) in self.devices.extract_if(.., |index, _| is_gone(index)) {
+            hooks.into_iter().for_each(Attached::forget);
+        }
     }
 
     /// Puts the classifiers first at both directions of a device, if they are not there yet.
@@ -187,15 +190,7 @@ impl Instance {
         if hooks.iter().all(|hook| hook.how() == How::Tcx) {
             return;
         }
-        let done = self.netns.run(|| {
-            // The first filter on a device knows whether its clsact is ours: it must go last.
-            for hook in hooks.into_iter().rev() {
-                if let Err(error) = hook.detach() {
-                    tracing::warn!("{error}");
-                }
-            }
-        });
-        if let Err(error) = done {
+        if let Err(error) = self.netns.run(|| Attached::detach(hooks)) {
             tracing::warn!("filters could not be removed: {error}");
         }
     }
