@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chaos_common::{
     abi::dims,
-    compile::{Input, compile},
+    compile::{Input, Tables, compile},
 };
 
 use super::{
@@ -63,8 +63,9 @@ impl Engine {
         Ok(all)
     }
 
-    /// Compiles, attaches, flips, and lets go of what is not needed any more.
-    pub(super) fn swap(&mut self) -> Result<Vec<Event>, EngineError> {
+    /// Compiles, attaches, flips, and lets go of what is not needed any more. The clocks of the
+    /// rules in the slots `fresh` start at the flip, so that none is short of what it took until there.
+    pub(super) fn swap(&mut self, fresh: &[u32]) -> Result<Vec<Event>, EngineError> {
         let shares = self.shares()?;
         let needed = namespaces(&shares);
         for (index, share) in &shares {
@@ -74,7 +75,7 @@ impl Engine {
             }
         }
         let input = self.input(&shares)?;
-        let tables = compile(&input)?;
+        let mut tables = compile(&input)?;
         let cgroups = self.cgroups();
         let mut events = self.learn_owners(tables.header.dims, &cgroups)?;
         for site in self.sites.values_mut() {
@@ -82,6 +83,7 @@ impl Engine {
         }
         let programs = self.sites.values().flat_map(|site| site.instance.filter_programs()).collect();
         self.registration.set_programs(programs)?;
+        self.start_clocks(fresh, &mut tables)?;
         self.maps.swap(&tables)?;
         let wired: Vec<NetnsId> = shares
             .iter()
@@ -101,6 +103,21 @@ impl Engine {
         }
         self.sites.retain(|id, _| needed.contains_key(id));
         Ok(events)
+    }
+
+    fn start_clocks(&mut self, fresh: &[u32], tables: &mut Tables) -> Result<(), EngineError> {
+        for active in self.actives.iter_mut().filter(|active| fresh.contains(&active.slot)) {
+            active.arm();
+            self.maps.reset_state(active.slot, active.lease_until_ns())?;
+            let now = active.rule();
+            for (_, rule) in tables.rules.iter_mut().filter(|(slot, _)| *slot == active.slot) {
+                rule.armed_ns = now.armed_ns;
+                rule.starts_ns = now.starts_ns;
+                rule.expires_ns = now.expires_ns;
+                rule.share_seed = now.share_seed;
+            }
+        }
+        Ok(())
     }
 
     fn input(&mut self, shares: &[(usize, Share)]) -> Result<Input, EngineError> {

@@ -107,12 +107,10 @@ impl Engine {
 
     fn arm(&mut self) -> Result<(), EngineError> {
         self.prepare()?;
-        for active in &mut self.actives {
-            active.arm();
-            self.maps.reset_state(active.slot, active.lease_until_ns())?;
-        }
+        let fresh: Vec<u32> = self.actives.iter().map(|active| active.slot).collect();
+        self.swap(&fresh)?;
         self.renewed = Instant::now();
-        self.swap().map(drop)
+        Ok(())
     }
 
     /// Looks after everything; call it every 50 ms at least.
@@ -131,7 +129,7 @@ impl Engine {
             moved |= site.has_changed();
         }
         if moved {
-            match self.prepare().and_then(|()| self.swap()) {
+            match self.prepare().and_then(|()| self.swap(&[])) {
                 Ok(more) => events.extend(more),
                 Err(error) => events.push(Event::new(
                     EventKind::Warning,
@@ -192,11 +190,7 @@ impl Engine {
             }
         }
         self.prepare()?;
-        for active in self.actives.iter_mut().filter(|active| renewed.contains(&active.slot)) {
-            active.arm();
-            self.maps.reset_state(active.slot, active.lease_until_ns())?;
-        }
-        self.swap().map(drop)
+        self.swap(&renewed).map(drop)
     }
 
     /// Renews every lease once a second, or three times within it.

@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,11 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::lab::netns::Netns;
 
 /// Where the datagrams go.
 pub const PROBE_PORT: u16 = 9;
+
+/// Room for seconds of a busy receiver.
+const RECEIVE_BUFFER: usize = 64 << 20;
 
 /// One datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +40,23 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Sends one datagram every `interval` from `from` to `address` in `to`, until stopped.
+    /// Sends one datagram every `interval` from `from` to [`PROBE_PORT`] at `address` in `to`, until stopped.
     ///
     /// # Errors
-    /// When the sockets cannot be made or the first datagrams do not arrive.
-    pub fn start(from: &Netns, to: &Netns, address: std::net::IpAddr, interval: Duration) -> Result<Self> {
-        let at = SocketAddr::new(address, PROBE_PORT);
+    /// When the sockets cannot be made.
+    pub fn start(from: &Netns, to: &Netns, address: IpAddr, interval: Duration) -> Result<Self> {
+        Self::start_at(from, to, SocketAddr::new(address, PROBE_PORT), interval)
+    }
+
+    /// The same to a port of one's own choice.
+    ///
+    /// # Errors
+    /// When the sockets cannot be made.
+    pub fn start_at(from: &Netns, to: &Netns, at: SocketAddr, interval: Duration) -> Result<Self> {
         let target = to.enter(|| UdpSocket::bind(at))?.context("the receiving socket")?;
         target.set_read_timeout(Some(Duration::from_millis(50)))?;
+        // What the receiver is late to read must not count as lost.
+        setsockopt(&target, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("SO_RCVBUFFORCE")?;
         let source = from.enter(|| -> std::io::Result<UdpSocket> {
             let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any)?;
