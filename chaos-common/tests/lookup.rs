@@ -10,13 +10,13 @@ use chaos_common::{
         compile,
         reference::{Question, scan},
     },
-    host::{Host, HostSteps},
+    host::Host,
     job::Job,
-    judge::Steps,
     lookup::{flow_key, reverse},
     packet::{Class, Packet, packet_flags},
 };
 
+use crate::checks::{found, walk};
 use crate::support::{NETNS, Random, addr, everywhere};
 
 /// A second namespace whose devices have the same numbers.
@@ -241,38 +241,6 @@ fn question<'a>(random: &mut Random, packet: &'a Packet) -> Question<'a> {
     }
 }
 
-/// What the tables find, with the owners where the program would find them.
-fn found(host: &mut Host, question: &Question<'_>, by_socket: bool) -> Vec<u32> {
-    let source_end = flow_key(question.packet, question.netns, Direction::Egress);
-    host.owners.clear();
-    host.socket_cgroup.set(0);
-    let leaves = question.direction == Direction::Egress;
-    if leaves && by_socket {
-        host.socket_cgroup.set(question.source_owner);
-    }
-    let mut book = |key: FlowKey, owner: u64| {
-        if owner != 0 {
-            host.owners.insert(key, owner);
-        }
-    };
-    book(reverse(&source_end), question.destination_owner);
-    book(source_end, question.source_owner);
-    let job = Job {
-        packet: *question.packet,
-        device: host.tables.devices[&(question.netns, question.ifindex)],
-        netns: question.netns,
-        direction: question.direction as u32,
-        ..Job::default()
-    };
-    let mut steps = HostSteps { host, job };
-    assert!(steps.prepare());
-    if steps.gather() {
-        while steps.advance() {}
-    }
-    let matches = steps.job.matches;
-    matches.slots[..matches.count as usize].to_vec()
-}
-
 fn host_of(input: &Input) -> Option<Host> {
     match compile(input) {
         Ok(tables) => Some(Host { tables, ..Host::default() }),
@@ -378,12 +346,7 @@ fn owners_are_found_by_the_most_exact_entry() {
             direction: Direction::Ingress as u32,
             ..Job::default()
         };
-        let mut steps = HostSteps { host: &host, job };
-        assert!(steps.prepare());
-        if steps.gather() {
-            while steps.advance() {}
-        }
-        steps.job.matches.slots[..steps.job.matches.count as usize].to_vec()
+        walk(&host, job)
     };
     assert_eq!(ask(&foreign.map(|key| (key, 11))), []);
     assert_eq!(ask(&[(any, 11)]), [1]);

@@ -1,6 +1,10 @@
 //! What `chaos-common` promises, without a kernel: layouts, lookup, parser, statistics, life.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
+#[expect(unreachable_pub, reason = "a library for the fuzz targets")]
+#[path = "../fuzz/src/checks.rs"]
+mod checks;
+mod corpus;
 mod layout;
 mod life;
 mod limits;

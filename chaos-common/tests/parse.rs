@@ -12,15 +12,10 @@ use crate::wire::{
     AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, MOBILITY, ROUTING, TCP, UDP, V4, V6, authentication,
     extension, fragment, frame, icmp, ipv4, ipv4_with, ipv6, tagged, tcp, udp,
 };
-
-/// Headers of MAC and two tags, IPv6 and six of the longest extension headers, TCP.
-const LONGEST: u32 = 22 + 40 + 6 * 2048 + 60;
-
-fn read(bytes: &[u8], l3: bool) -> Option<Packet> {
-    let mut packet = Packet::default();
-    let frame = Frame { l3, tag_beside: false, len: bytes.len() as u32 };
-    parse(&bytes, frame, &mut packet).map(|()| packet)
-}
+use crate::{
+    checks::{self, facts as read},
+    corpus::packets,
+};
 
 fn parsed(bytes: &[u8]) -> Packet {
     read(bytes, false).unwrap_or_else(|| panic!("refused: {bytes:02x?}"))
@@ -248,26 +243,10 @@ fn impossible_headers_are_refused() {
     assert_eq!(read(&four_as_six, false), None);
 }
 
-fn interesting() -> Vec<Vec<u8>> {
-    let segment = tcp(0x12, 12, b"data");
-    vec![
-        frame(&ipv4(TCP, &segment)),
-        frame(&ipv4_with(40, 0x2000, UDP, &udp(b"x"))),
-        frame(&ipv4(1, &icmp(8))),
-        frame(&ipv6(TCP, &segment)),
-        frame(&ipv6(58, &icmp(135))),
-        frame(&ipv6(HOP_BY_HOP, &extension(AUTHENTICATION, 1, &authentication(TCP, 2, &segment)))),
-        frame(&ipv6(FRAGMENT, &fragment(UDP, 1, &udp(b"x")))),
-        tagged(&[(0x88a8, 1), (0x8100, 2)], 0x86dd, &ipv6(DESTINATION, &extension(UDP, 2, &udp(b"x")))),
-        ipv4(TCP, &segment),
-        ipv6(UDP, &udp(b"x")),
-    ]
-}
-
 /// Cut anywhere: refused, or the facts of the whole packet as far as they were reached.
 #[test]
 fn truncated_at_every_offset() {
-    for bytes in interesting() {
+    for (_, bytes) in packets() {
         for l3 in [false, true] {
             let whole = read(&bytes, l3);
             for cut in 0..bytes.len() {
@@ -281,47 +260,29 @@ fn truncated_at_every_offset() {
     }
 }
 
-fn assert_sane(bytes: &[u8], l3: bool) {
-    let Some(packet) = read(bytes, l3) else { return };
-    assert!(packet.network_offset <= packet.header_len);
-    assert!(packet.header_len <= LONGEST, "{} bytes of headers", packet.header_len);
-    assert!(packet.class.0 <= Class::OTHER.0);
-    if packet.has_ports() {
-        assert!(packet.is_ip() && matches!(packet.class, Class::TCP | Class::UDP));
-    }
-    if packet.has_data() {
-        assert!((packet.header_len as usize) < bytes.len());
-        assert_eq!(packet.flags & flag::LATER_FRAGMENT, 0);
-    }
-    if !packet.is_ip() {
-        assert_eq!((packet.class, packet.source, packet.destination), (Class::LINK, [0; 4], [0; 4]));
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), l3: bool) {
-        assert_sane(&bytes, l3);
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        checks::parse(&bytes);
     }
 
     /// Mostly right packets with some bytes changed reach deeper.
     #[test]
     fn damaged_packets_never_panic(
-        which in 0..10usize,
+        which in 0..22usize,
         damage in proptest::collection::vec((0..100usize, any::<u8>()), 0..6),
         cut in 0..200usize,
     ) {
-        let mut bytes = interesting()[which].clone();
+        let mut bytes = packets()[which].1.clone();
         for (place, value) in damage {
             if let Some(byte) = bytes.get_mut(place) {
                 *byte = value;
             }
         }
         bytes.truncate(cut.max(1));
-        assert_sane(&bytes, false);
-        assert_sane(&bytes, true);
+        checks::parse(&bytes);
     }
 
     #[test]
