@@ -346,7 +346,7 @@ fn owners_are_found_by_the_most_exact_entry() {
             direction: Direction::Ingress as u32,
             ..Job::default()
         };
-        walk(&host, job)
+        walk(&host, &job)
     };
     assert_eq!(ask(&foreign.map(|key| (key, 11))), []);
     assert_eq!(ask(&[(any, 11)]), [1]);

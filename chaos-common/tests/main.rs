@@ -9,6 +9,7 @@ mod layout;
 mod life;
 mod limits;
 mod lookup;
+mod loopback;
 mod parse;
 mod statistics;
 mod support;

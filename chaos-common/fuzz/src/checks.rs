@@ -67,12 +67,12 @@ pub fn found(host: &mut Host, question: &Question<'_>, by_socket: bool) -> Vec<u
         direction: question.direction as u32,
         ..Job::default()
     };
-    walk(host, job)
+    walk(host, &job)
 }
 
 /// The slots that match, by the steps that the program takes.
-pub fn walk(host: &Host, job: Job) -> Vec<u32> {
-    let mut steps = HostSteps { host, job };
+pub fn walk(host: &Host, job: &Job) -> Vec<u32> {
+    let mut steps = HostSteps { host, job: *job };
     assert!(steps.prepare());
     if steps.gather() {
         while steps.advance() {}
