@@ -15,7 +15,7 @@ use chaos_common::{
 };
 
 use super::{
-    Fate, Given, NETNS, NORMALISING, NOW_NS, PLAIN,
+    Fate, Given, LOOPBACK, NETNS, NORMALISING, NOW_NS, PLAIN, PROTECTED,
     build::input,
     host::{COUNTS, Counted},
 };
@@ -52,7 +52,7 @@ pub struct KernelSide {
 }
 
 impl KernelSide {
-    /// Loads the classifiers, and makes the devices [`PLAIN`] and [`NORMALISING`] in a namespace.
+    /// Loads the classifiers, and makes the devices of [`super::devices`] in a namespace.
     ///
     /// # Errors
     /// Without root, or when the kernel refuses a program.
@@ -60,6 +60,8 @@ impl KernelSide {
         let netns = Netns::new()?;
         netns.run(&format!("ip link add plain index {PLAIN} type veth peer name p"))?;
         netns.run(&format!("ip link add normal index {NORMALISING} type veth peer name n"))?;
+        netns.run(&format!("ip link add loop index {LOOPBACK} type veth peer name l"))?;
+        netns.run(&format!("ip link add safe index {PROTECTED} type veth peer name s"))?;
         let object = Object::new(1, 0)?.for_tests();
         let mut ebpf = object.instance(NETNS, 0)?;
         for name in ["chaos_egress", "chaos_ingress"] {

@@ -7,7 +7,7 @@ pub mod kernel;
 pub mod rules;
 
 use chaos_common::{
-    abi::{Direction, TestInput},
+    abi::{Direction, TestInput, device_flags},
     compile::{CgroupInput, DeviceInput},
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
@@ -21,6 +21,10 @@ pub const NORMALISER: u32 = 0x7fff_0001;
 
 /// The device of the tests that has no normaliser.
 pub const PLAIN: u32 = 11;
+/// A device that the tables call the loopback device: what leaves it comes to it.
+pub const LOOPBACK: u32 = 13;
+/// A device on which the operator's traffic is protected.
+pub const PROTECTED: u32 = 14;
 /// The device of the tests that has one.
 pub const NORMALISING: u32 = 12;
 
@@ -53,8 +57,13 @@ pub fn cgroups() -> Vec<CgroupInput> {
 /// The two devices of the tests.
 #[must_use]
 pub fn devices() -> Vec<DeviceInput> {
-    let device = |ifindex, normaliser| DeviceInput { netns: NETNS, ifindex, flags: 0, normaliser };
-    vec![device(PLAIN, 0), device(NORMALISING, NORMALISER)]
+    let device = |ifindex, flags, normaliser| DeviceInput { netns: NETNS, ifindex, flags, normaliser };
+    vec![
+        device(PLAIN, 0, 0),
+        device(NORMALISING, 0, NORMALISER),
+        device(LOOPBACK, device_flags::LOOPBACK, 0),
+        device(PROTECTED, device_flags::PROTECT, 0),
+    ]
 }
 
 /// What a packet meets besides the rules.
@@ -88,5 +97,6 @@ pub fn random_given(rng: &mut StdRng) -> Given {
         direction: direction as u32,
         cgroups: levels,
     };
-    Given { input, direction, ifindex: if rng.random_ratio(1, 4) { NORMALISING } else { PLAIN } }
+    let ifindex = [PLAIN, PLAIN, NORMALISING, LOOPBACK, PROTECTED].choose(rng).copied().unwrap_or(PLAIN);
+    Given { input, direction, ifindex }
 }
