@@ -56,7 +56,7 @@ pub struct Attached(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Tcx(#[expect(dead_code, reason = "held: dropping it detaches")] FdLink),
+    Tcx { _link: FdLink, program_id: u32, device: String, direction: TcAttachType },
     Clsact(Filter),
 }
 
@@ -110,7 +110,7 @@ impl Attached {
         match mode {
             AttachMode::Clsact => clsact(program, hook, guard, netns),
             AttachMode::Tcx | AttachMode::Auto => match tcx(program, hook) {
-                Ok(link) => Ok(Self(Kind::Tcx(link))),
+                Ok(attached) => Ok(Self(attached)),
                 Err(error) if mode == AttachMode::Auto && !has_tcx() => {
                     tracing::debug!("no tcx ({error}): clsact");
                     clsact(program, hook, guard, netns)
@@ -126,7 +126,7 @@ impl Attached {
     #[must_use]
     pub const fn how(&self) -> How {
         match self.0 {
-            Kind::Tcx(_) => How::Tcx,
+            Kind::Tcx { .. } => How::Tcx,
             Kind::Clsact(_) => How::Clsact,
         }
     }
@@ -135,7 +135,7 @@ impl Attached {
     #[must_use]
     pub const fn filter_program(&self) -> Option<u32> {
         match &self.0 {
-            Kind::Tcx(_) => None,
+            Kind::Tcx { .. } => None,
             Kind::Clsact(filter) => Some(filter.own.program_id),
         }
     }
@@ -157,14 +157,25 @@ impl Attached {
 
     fn filter(self) -> Option<Filter> {
         match self.0 {
-            Kind::Tcx(_) => None,
+            Kind::Tcx { .. } => None,
             Kind::Clsact(filter) => Some(filter),
         }
     }
 
-    /// Whether a filter is still there and still the first; a link always is.
+    /// Whether it is still there and still the first, in the calling thread's namespace. Other
+    /// agents' programs before a link do no harm: they pass packets on.
     pub(super) fn is_in_place(&self) -> Result<bool, DatapathError> {
-        let Kind::Clsact(Filter { own, .. }) = &self.0 else { return Ok(true) };
+        let own = match &self.0 {
+            Kind::Tcx { program_id, device, direction, .. } => {
+                // A device that was renamed or is gone is noticed elsewhere.
+                let Ok((_, chain)) = SchedClassifier::query_tcx(device, *direction) else { return Ok(true) };
+                let is_agents = |name: Option<&str>| name.is_some_and(|name| name.starts_with("chaos_"));
+                let first =
+                    chain.iter().find(|info| info.id() == *program_id || !is_agents(info.name_as_str()));
+                return Ok(first.is_some_and(|info| info.id() == *program_id));
+            }
+            Kind::Clsact(Filter { own, .. }) => own,
+        };
         let mut netlink = Netlink::route()?;
         let filters = tc::filters(&mut netlink, own.interface, own.side)?;
         let present = filters.iter().any(|filter| filter.program_id == Some(own.program_id));
@@ -183,13 +194,14 @@ pub(crate) fn has_tcx() -> bool {
     })
 }
 
-fn tcx(program: &mut SchedClassifier, hook: Hook<'_>) -> Result<FdLink, String> {
-    let attach_type = if hook.side == Side::Egress { TcAttachType::Egress } else { TcAttachType::Ingress };
+fn tcx(program: &mut SchedClassifier, hook: Hook<'_>) -> Result<Kind, String> {
+    let direction = if hook.side == Side::Egress { TcAttachType::Egress } else { TcAttachType::Ingress };
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id =
-        program.attach_with_options(hook.device, attach_type, options).map_err(|error| explain(&error))?;
+    let id = program.attach_with_options(hook.device, direction, options).map_err(|error| explain(&error))?;
     let link: SchedClassifierLink = program.take_link(id).map_err(|error| explain(&error))?;
-    FdLink::try_from(link).map_err(|error| explain(&error))
+    let link = FdLink::try_from(link).map_err(|error| explain(&error))?;
+    let program_id = program.info().map_err(|error| explain(&error))?.id();
+    Ok(Kind::Tcx { _link: link, program_id, device: hook.device.to_owned(), direction })
 }
 
 fn clsact(

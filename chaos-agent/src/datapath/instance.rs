@@ -155,11 +155,8 @@ impl Instance {
         self.devices.values().flatten().filter_map(Attached::filter_program)
     }
 
-    /// Devices on which our filter is gone or no longer first.
+    /// Devices on which our program is gone or no longer first.
     pub fn displaced(&self) -> Result<Vec<u32>, DatapathError> {
-        if self.devices.values().flatten().all(|hook| hook.how() == How::Tcx) {
-            return Ok(Vec::new());
-        }
         self.netns.run(|| {
             let mut displaced = Vec::new();
             for (index, hooks) in &self.devices {

@@ -235,7 +235,7 @@ impl Engine {
                 let name =
                     site.links.iter().find(|link| link.index == index).map_or("?", |link| link.name.as_str());
                 let message = format!(
-                    "{}: on {name} our filter is gone or no longer the first: `tc filter show dev {name} egress` shows whose is",
+                    "{}: on {name} our program is gone or no longer the first: `bpftool net show dev {name}` shows whose is",
                     site.origin
                 );
                 events.push(Event::new(EventKind::Displaced, message));
