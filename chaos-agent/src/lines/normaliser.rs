@@ -5,7 +5,7 @@
 
 use crate::{
     datapath::{Attached, DatapathError, Instance},
-    net::{Netlink, link, offload, rps, tc::Side, veth},
+    net::{Netlink, link, offload, tc::Side, veth},
     netns::Netns,
 };
 
@@ -44,11 +44,8 @@ impl Normaliser {
         let pair = made.map_err(|error| failed(error.to_string()))?;
         let undo = Undo { netns: &netns, near: pair.near };
         netns.run(|| offload::offloads_off(&near_name))?.map_err(|error| failed(error.to_string()))?;
-        match rps::set_rps(&far_netns, &far_name) {
-            Ok(true) => {}
-            Ok(false) => tracing::debug!("no RPS here: a flow that changes CPU may be reordered a little"),
-            Err(error) => tracing::warn!("{error}: a flow that changes CPU may be reordered a little"),
-        }
+        // No RPS here: it moves packets to the queue of another CPU (`netdev_max_backlog`, 1,000), which
+        // overflows when one CPU cuts faster than the other takes, and reorders on the way in.
         let far = (&far_netns, far_name.as_str(), pair.far);
         let programs = [
             instance.attach_elsewhere("chaos_bounce", far, Side::Ingress)?,
