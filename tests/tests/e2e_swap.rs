@@ -47,7 +47,7 @@ fn rule(pair: &Pair, port: u16, faults: Faults, limits: Limits) -> RuleSpec {
             ..MatchSpec::default()
         },
         faults,
-        schedule: Schedule { duration: Some(Duration::from_secs(60)), ..Schedule::default() },
+        schedule: Schedule { duration: Some(Duration::from_mins(1)), ..Schedule::default() },
         limits,
         shadow: false,
         seed: None,
@@ -67,7 +67,7 @@ fn under_swaps(pair: &Pair, kept: &RuleSpec) -> (Vec<u32>, u32, Duration, Engine
     let done = AtomicBool::new(false);
     let begun = Instant::now();
     let (arrived, swaps, took) = thread::scope(|scope| {
-        let received = scope.spawn(|| {
+        let reader = scope.spawn(|| {
             let mut numbers = Vec::new();
             let mut bytes = [0; 4];
             while receiver.recv(&mut bytes).is_ok() {
@@ -93,7 +93,7 @@ fn under_swaps(pair: &Pair, kept: &RuleSpec) -> (Vec<u32>, u32, Duration, Engine
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         let took = begun.elapsed();
-        (received.join().unwrap(), swaps, took)
+        (reader.join().unwrap(), swaps, took)
     });
     (arrived, swaps, took, engine)
 }

@@ -6,7 +6,8 @@ use std::{fs, process::Command};
 
 use chaos_tests::{
     lab::{
-        alone, process,
+        alone,
+        process::{self, on_one_cpu},
         shapes::{A6, B4, B6, Pair},
     },
     measure::{
@@ -31,11 +32,21 @@ fn transfer(pair: &Pair) -> Measured {
     tcp::transfer((&pair.a, &plain), (&pair.b, &plain), &tcp::usual(B4), || Ok(())).unwrap().0
 }
 
+/// Also with single segments, as they leave the normaliser: what a test with a rule then shows is the rule's.
 #[test]
 fn without_a_rule_nothing_is_lost_or_late() {
     require_root!();
     let _alone = alone().unwrap();
-    transfer(&Pair::new().unwrap()).check_untouched("plain veth").unwrap();
+    for single in [false, true] {
+        let pair = Pair::new().unwrap();
+        if single {
+            pair.single_segments().unwrap();
+        }
+        let (a, b): ((_, tcp::Wrap<'_>), (_, tcp::Wrap<'_>)) =
+            ((&pair.a, &on_one_cpu), (&pair.b, &on_one_cpu));
+        let (measured, ()) = tcp::transfer(a, b, &tcp::usual(B4), || Ok(())).unwrap();
+        measured.check_untouched(if single { "single segments" } else { "plain veth" }).unwrap();
+    }
 }
 
 /// The same loss is rolled by nftables: once for whole skbs, where the bursts must be seen, and
