@@ -14,8 +14,8 @@ use crate::{
     effect::{MAC_HEADER_LEN, NEXT, apply, normalise, restore, send_on},
     error::Error,
     frame::Skb,
-    globals::{CHAOS_NETNS, CHAOS_TAG},
-    maps::{CHAOS_CONTROL, CHAOS_DEVICES},
+    globals::CHAOS_TAG,
+    maps::{CHAOS_CONTROL, CHAOS_DEVICES, CHAOS_NETNS},
     steps::{Proved, job},
     world::Tables,
 };
@@ -83,7 +83,7 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
 /// Fills in where the packet is.
 #[inline(always)]
 fn begin(tables: &Tables, job: &mut Job, ifindex: u32, direction: Direction) -> Result<(), Error> {
-    let netns = CHAOS_NETNS.load();
+    let netns = *CHAOS_NETNS.get(0).ok_or(Error::Tables)?;
     let key = DeviceKey { netns, ifindex, bank: tables.bank };
     // SAFETY: entries of the bank that is read are neither changed nor removed.
     job.device = *unsafe { CHAOS_DEVICES.get(key) }.ok_or(Error::UnknownDevice)?;

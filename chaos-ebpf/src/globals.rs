@@ -6,10 +6,6 @@ use aya_ebpf::Global;
 #[unsafe(no_mangle)]
 pub(crate) static CHAOS_ABI: Global<u32> = Global::new(chaos_common::abi::ABI_VERSION);
 
-/// `SO_NETNS_COOKIE` of the namespace this instance serves.
-#[unsafe(no_mangle)]
-pub(crate) static CHAOS_NETNS: Global<u64> = Global::new(0);
-
 /// This agent's marker in the top four bits of `skb->tc_index`, 1 to 15.
 #[unsafe(no_mangle)]
 pub(crate) static CHAOS_TAG: Global<u32> = Global::new(1);

@@ -1,4 +1,4 @@
-//! Every map, and who writes it. All but the log are shared by the program instances of one agent.
+//! Every map, and who writes it. All but the first are shared by the program instances of one agent.
 
 use aya_ebpf::{
     macros::map,
@@ -15,6 +15,11 @@ use chaos_common::{
 const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 
 // The sizes here are for 256 rules; the agent sets others before it loads (`datapath/sizes.rs`).
+
+/// `SO_NETNS_COOKIE` of the namespace this instance serves; each instance has its own. A map and
+/// not a constant, so that an instance can be loaded before its namespace is there.
+#[map]
+pub(crate) static CHAOS_NETNS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Control words. Written by the agent (generation, stop) and here (failures).
 #[map]

@@ -12,7 +12,7 @@ use super::{
 use crate::engine::{Engine, EngineError, Event, RuleStats};
 
 /// The engine must hear from us at least this often: lease, restarted targets, stop lever.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// How long an interactive user has to confirm a fault on this host.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// A fault that matched nothing for this long gets a hint.

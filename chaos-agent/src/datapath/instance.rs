@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::{Ebpf, programs::SchedClassifier};
 
-use super::{AttachMode, Attached, DatapathError, How, Object, attach::Hook};
+use super::{AttachMode, Attached, DatapathError, How, Object, attach::Hook, object::assign};
 use crate::{
     guard::Guard,
     net::{Netlink, addr, link, tc::Side, watch::LinkWatch},
@@ -22,6 +22,21 @@ pub struct InstanceSpec<'a> {
     pub guard: Option<&'a Guard>,
 }
 
+/// A loaded instance that has no namespace yet: the verifier's work, some 100 ms, is done.
+pub struct Spare(Ebpf);
+
+impl Spare {
+    /// Loads the classifiers, and with `wire` what a normaliser needs.
+    pub fn load(object: &Object, wire: bool) -> Result<Self, DatapathError> {
+        let mut ebpf = object.instance(0, 0)?;
+        let normaliser: &[&str] = if wire { &NORMALISER } else { &[] };
+        for name in CLASSIFIERS.iter().map(|(name, _)| name).chain(normaliser) {
+            loaded(&mut ebpf, name)?;
+        }
+        Ok(Self(ebpf))
+    }
+}
+
 /// A namespace with our programs.
 pub struct Instance {
     netns: Netns,
@@ -33,17 +48,20 @@ pub struct Instance {
     watch: LinkWatch,
 }
 
-/// A device, and which of our programs it carries.
+/// What a device carries.
 const CLASSIFIERS: [(&str, Side); 2] = [("chaos_egress", Side::Egress), ("chaos_ingress", Side::Ingress)];
+/// What the ends of a normaliser carry.
+const NORMALISER: [&str; 2] = ["chaos_bounce", "chaos_return"];
 
 impl Instance {
-    /// Loads the classifiers for a namespace; attaches nothing yet.
-    pub fn load(spec: InstanceSpec<'_>, netns: &Netns) -> Result<Self, DatapathError> {
+    /// Makes an instance for a namespace, of `spare` if there is one; attaches nothing yet.
+    pub fn load(spec: InstanceSpec<'_>, netns: &Netns, spare: Option<Spare>) -> Result<Self, DatapathError> {
         let cookie = netns.cookie()?;
-        let mut ebpf = spec.object.instance(cookie, 0)?;
-        for (name, _) in CLASSIFIERS {
-            classifier(&mut ebpf, name)?.load().map_err(|error| DatapathError::load(name, &error))?;
-        }
+        let Spare(mut ebpf) = match spare {
+            Some(spare) => spare,
+            None => Spare::load(spec.object, false)?,
+        };
+        assign(&mut ebpf, cookie)?;
         let watch = netns.run(LinkWatch::open)??;
         Ok(Self {
             netns: netns.clone(),

@@ -17,7 +17,7 @@ mod telemetry;
 pub(crate) use attach::has_tcx;
 pub use attach::{AttachMode, Attached, How};
 pub use error::DatapathError;
-pub use instance::{Instance, InstanceSpec};
+pub use instance::{Instance, InstanceSpec, Spare};
 pub use lever::disarm_all;
 pub use object::{OBJECT, Object, PROGRAMS, instructions};
 pub use owners::OwnerHooks;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Program};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, maps::Array, programs::Program};
 use chaos_common::abi::ABI_VERSION;
 
 use super::{DatapathError, Maps, bpffs::PrivateBpffs};
@@ -20,6 +20,9 @@ pub const PROGRAMS: [&str; 7] = [
     "chaos_bind6",
     "chaos_release",
 ];
+
+/// The one table that each instance has for itself.
+const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
 pub(super) const SHARED: [&str; 20] = [
@@ -86,15 +89,24 @@ impl Object {
             .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("AYA_LOG_LEVEL", &self.log_level, true)
             .override_global("CHAOS_ABI", &ABI_VERSION, true)
-            .override_global("CHAOS_NETNS", &netns, true)
             .override_global("CHAOS_TAG", &self.tag, true)
             .override_global("CHAOS_CGROUP", &cgroup, true)
             .override_global("CHAOS_TESTING", &testing, true);
         for name in SHARED {
             loader.map_pin_path(name, self.bpffs.path(name));
         }
-        loader.load(OBJECT).map_err(|error| DatapathError::object(&error))
+        let mut ebpf = loader.load(OBJECT).map_err(|error| DatapathError::object(&error))?;
+        assign(&mut ebpf, netns)?;
+        Ok(ebpf)
     }
+}
+
+/// Tells an instance which namespace it serves.
+pub(super) fn assign(ebpf: &mut Ebpf, netns: u64) -> Result<(), DatapathError> {
+    let map = ebpf.map_mut(NETNS).ok_or_else(|| DatapathError::Object(format!("no table `{NETNS}`")))?;
+    Array::<_, u64>::try_from(map)
+        .and_then(|mut table| table.set(0, netns, 0))
+        .map_err(|error| DatapathError::table(NETNS, &error))
 }
 
 /// Before Linux 5.11 maps count against the memlock limit. Without `CAP_SYS_RESOURCE` it cannot

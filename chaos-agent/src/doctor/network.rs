@@ -21,7 +21,6 @@ use super::{
 use crate::{
     net::{
         Netlink, NetlinkError, link, offload,
-        rps::set_rps,
         sockets::{self, State},
         veth::{self, VethSpec},
     },
@@ -39,7 +38,6 @@ pub(super) const PROBES: &[Probe] = &[
     Probe { name: "tcx", need: Need::Optional, purpose: "programs that end with the agent", run: tcx },
     Probe { name: "clsact", need: Need::Optional, purpose: "programs where there is no tcx", run: clsact },
     Probe { name: "veth", need: Need::Basic, purpose: "loss per wire packet", run: pair },
-    Probe { name: "RPS", need: Need::Optional, purpose: "fewer reordered packets", run: rps },
     Probe { name: "TUN/TAP", need: Need::Optional, purpose: "delays", run: tap },
     Probe { name: "owners of sockets", need: Need::Basic, purpose: "cgroups on ingress", run: owners },
     Probe { name: "SOCK_DESTROY", need: Need::Optional, purpose: "ending idle connections", run: destroy },
@@ -154,16 +152,6 @@ fn pair() -> Outcome {
         with_pair(netns, |_| match offload::offloads_off(SPEC.near) {
             Ok(()) => Outcome::ok("a pair without offloads"),
             Err(error) => Outcome::missing(error.to_string(), mend::kernel_option("CONFIG_VETH")),
-        })
-    })
-}
-
-fn rps() -> Outcome {
-    try_inside(|netns| {
-        with_pair(netns, |netns| match set_rps(netns, SPEC.near) {
-            Ok(true) => Outcome::ok("set on a private device"),
-            Ok(false) => Outcome::missing("this kernel does not have it", mend::kernel_option("CONFIG_RPS")),
-            Err(error) => Outcome::missing(error.to_string(), mend::kernel_option("CONFIG_RPS")),
         })
     })
 }

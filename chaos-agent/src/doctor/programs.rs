@@ -49,7 +49,7 @@ fn instance() -> Result<(&'static str, Instance), DatapathError> {
     let object = Object::new(TAG, 0)?;
     let maps = object.maps(false)?;
     let mut instance =
-        Instance::load(InstanceSpec { object: &object, mode: AttachMode::Auto, guard: None }, &netns)?;
+        Instance::load(InstanceSpec { object: &object, mode: AttachMode::Auto, guard: None }, &netns, None)?;
     let mut how = "nothing to attach to";
     for link in instance.links()? {
         how = match instance.attach(&link)? {

@@ -1,6 +1,6 @@
 //! From the faults that are held to what is in the kernel: namespaces, devices, tables.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, thread};
 
 use chaos_common::{
     abi::dims,
@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     cgroup::CgroupRef,
-    datapath::{Instance, InstanceSpec},
+    datapath::{Instance, InstanceSpec, Spare},
     netns::NetnsId,
+    targets::Target,
 };
 
 impl Engine {
@@ -26,12 +27,13 @@ impl Engine {
         let shares = self.shares()?;
         for (id, namespace) in namespaces(&shares) {
             if !self.sites.contains_key(&id) {
+                let spare = self.spare.take().and_then(|spare| spare.join().ok()?.ok());
                 let spec = InstanceSpec {
                     object: &self.object,
                     mode: self.options.attach,
                     guard: self.guard.as_ref(),
                 };
-                let instance = Instance::load(spec, &namespace.netns)?;
+                let instance = Instance::load(spec, &namespace.netns, spare)?;
                 let protect = is_protected(&namespace.netns);
                 self.sites.insert(id, Site::new(instance, namespace.origin.clone(), protect));
             }
@@ -46,6 +48,19 @@ impl Engine {
             self.protect()?;
         }
         Ok(())
+    }
+
+    /// A namespace of a name comes back as another one, and shall be covered within 100 ms: the
+    /// programs for it are loaded ahead, in the background.
+    fn keep_spare(&mut self) {
+        let moves = |target: &Target| matches!(target, Target::NetnsName(_));
+        let comes_back =
+            self.actives.iter().any(|a| moves(&a.spec.target) || a.spec.peer.as_ref().is_some_and(moves));
+        if comes_back && self.spare.is_none() {
+            let object = Arc::clone(&self.object);
+            let wire = self.actives.iter().any(Active::needs_wire);
+            self.spare = Some(thread::spawn(move || Spare::load(&object, wire)));
+        }
     }
 
     /// Where every fault applies now, by its place in the list.
@@ -102,6 +117,7 @@ impl Engine {
             }
         }
         self.sites.retain(|id, _| needed.contains_key(id));
+        self.keep_spare();
         Ok(events)
     }
 

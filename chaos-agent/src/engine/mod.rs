@@ -16,6 +16,8 @@ mod types;
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -33,7 +35,7 @@ pub use self::{
 pub use crate::datapath::AttachMode;
 use crate::{
     cgroup::Hierarchy,
-    datapath::{CAPACITY, Maps, Object},
+    datapath::{CAPACITY, DatapathError, Maps, Object, Spare},
     guard::Guard,
     netns::{Netns, NetnsId},
     spec::RuleSpec,
@@ -50,7 +52,8 @@ pub struct Engine {
     sites: BTreeMap<NetnsId, Site>,
     owners: Owners,
     maps: Maps,
-    object: Object,
+    object: Arc<Object>,
+    spare: Option<JoinHandle<Result<Spare, DatapathError>>>,
     actives: Vec<Active>,
     options: EngineOptions,
     guard: Option<Guard>,
@@ -83,7 +86,7 @@ impl Engine {
             actives.push(Active::find(spec, slot)?);
         }
         let registration = Registration::new()?;
-        let object = Object::new(registration.tag(), options.log_level)?;
+        let object = Arc::new(Object::new(registration.tag(), options.log_level)?);
         let maps = object.maps(options.log_level > 0)?;
         let now = Instant::now();
         let mut engine = Self {
@@ -91,6 +94,7 @@ impl Engine {
             owners: Owners::default(),
             maps,
             object,
+            spare: None,
             actives,
             options: options.clone(),
             guard,
@@ -230,8 +234,8 @@ impl Engine {
     fn look_after(&mut self) -> Result<Vec<Event>, EngineError> {
         self.protect()?;
         let mut events = Vec::new();
-        for site in self.sites.values() {
-            for index in site.instance.displaced()? {
+        for site in self.sites.values_mut() {
+            for index in site.newly_displaced()? {
                 let name =
                     site.links.iter().find(|link| link.index == index).map_or("?", |link| link.name.as_str());
                 let message = format!(
@@ -258,6 +262,10 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // First the rules, so that no packet takes a way that is about to be removed.
         self.maps.disarm();
+        if let Some(spare) = self.spare.take() {
+            // Its programs must not appear after we said that everything is gone.
+            let _ = spare.join();
+        }
     }
 }
 

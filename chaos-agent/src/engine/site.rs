@@ -31,6 +31,7 @@ pub(super) struct Site {
     /// Links as last listed.
     pub(super) links: Vec<Link>,
     stale: bool,
+    displaced: BTreeSet<u32>,
 }
 
 /// Addresses in an order, to compare sets of them.
@@ -47,6 +48,7 @@ impl Site {
             chosen: BTreeMap::new(),
             links: Vec::new(),
             stale: true,
+            displaced: BTreeSet::new(),
         }
     }
 
@@ -104,6 +106,14 @@ impl Site {
         for device in chosen {
             self.chosen.insert(device.link.index, device.link.clone());
         }
+    }
+
+    /// Devices on which our programs are no longer first since this was asked last.
+    pub(super) fn newly_displaced(&mut self) -> Result<Vec<u32>, EngineError> {
+        let now: BTreeSet<u32> = self.instance.displaced()?.into_iter().collect();
+        let new = now.difference(&self.displaced).copied().collect();
+        self.displaced = now;
+        Ok(new)
     }
 
     /// Forgets the devices of the set before.

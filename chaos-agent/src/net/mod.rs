@@ -9,7 +9,6 @@ pub mod link;
 pub mod netlink;
 pub mod offload;
 pub mod route;
-pub mod rps;
 pub mod sockets;
 pub mod tc;
 pub mod veth;

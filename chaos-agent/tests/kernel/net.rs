@@ -9,7 +9,6 @@ use crate::support::{NamedNetns, eventually, sh, skip};
 use chaos_agent::{
     net::{
         Netlink, addr, link, offload, route,
-        rps::set_rps,
         sockets::{self, State, Transport},
         veth::{self, VethSpec},
         watch::LinkWatch,
@@ -73,7 +72,6 @@ fn a_private_pair_is_silent_and_cut_to_wire_packets() {
             })
             .unwrap();
     }
-    assert!(set_rps(&near_ns, "chaos-near").unwrap(), "this kernel has RPS");
     near_ns
         .run(|| {
             // Nothing may have been sent by the kernel itself.
