@@ -183,7 +183,8 @@ fn a_stopped_command_goes_on_with_us() {
     if !is_root("a_stopped_command_goes_on_with_us") {
         return;
     }
-    let mut process = exec(&["sleep", "0.3"]).spawn().unwrap();
+    // Long enough to be stopped in time on a machine that is busy with something else.
+    let mut process = exec(&["sleep", "3"]).spawn().unwrap();
     let state = |pid: i32| {
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .unwrap_or_default()
@@ -198,6 +199,7 @@ fn a_stopped_command_goes_on_with_us() {
     });
     signal(&process, Signal::SIGTSTP);
     eventually("the command is stopped", || state(command).as_deref() == Some("T"));
+    eventually("so are we", || state(process.id().cast_signed()).as_deref() == Some("T"));
     signal(&process, Signal::SIGCONT);
     assert!(process.wait().unwrap().success());
 }
