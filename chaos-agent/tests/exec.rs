@@ -184,7 +184,8 @@ fn a_stopped_command_goes_on_with_us() {
         return;
     }
     // Long enough to be stopped in time on a machine that is busy with something else.
-    let mut process = exec(&["sleep", "3"]).spawn().unwrap();
+    // A group of its own: in an orphaned one, as a build server's may be, nothing can be stopped (setpgid(2)).
+    let mut process = exec(&["sleep", "3"]).process_group(0).spawn().unwrap();
     let state = |pid: i32| {
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .unwrap_or_default()
