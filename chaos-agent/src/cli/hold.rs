@@ -278,7 +278,8 @@ mod tests {
         let summary = run(&holding(2, false), &[], &fake).unwrap();
         assert_eq!((summary.end, summary.elapsed), (End::TimeOver, Duration::from_secs(2)));
         assert!(fake.stopped.get());
-        assert_eq!(fake.ticks.get(), 40, "every 50 ms");
+        let wanted = Duration::from_secs(2).as_millis() / TICK.as_millis();
+        assert_eq!(fake.ticks.get() as u128, wanted, "every {TICK:?}");
     }
 
     #[test]
