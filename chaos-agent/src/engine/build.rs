@@ -51,8 +51,9 @@ impl Engine {
     }
 
     /// A namespace of a name comes back as another one, and shall be covered within 100 ms: the
-    /// programs for it are loaded ahead, in the background.
-    fn keep_spare(&mut self) {
+    /// programs for it are loaded ahead, in the background, once the faults have settled: the
+    /// verifier takes a CPU for some 100 ms.
+    pub(super) fn keep_spare(&mut self) {
         let moves = |target: &Target| matches!(target, Target::NetnsName(_));
         let comes_back =
             self.actives.iter().any(|a| moves(&a.spec.target) || a.spec.peer.as_ref().is_some_and(moves));
@@ -117,7 +118,6 @@ impl Engine {
             }
         }
         self.sites.retain(|id, _| needed.contains_key(id));
-        self.keep_spare();
         Ok(events)
     }
 

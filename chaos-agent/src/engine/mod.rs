@@ -233,6 +233,7 @@ impl Engine {
 
     fn look_after(&mut self) -> Result<Vec<Event>, EngineError> {
         self.protect()?;
+        self.keep_spare();
         let mut events = Vec::new();
         for site in self.sites.values_mut() {
             for index in site.newly_displaced()? {
