@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((summary.end, summary.elapsed), (End::TimeOver, Duration::from_secs(2)));
         assert!(fake.stopped.get());
         let wanted = Duration::from_secs(2).as_millis() / TICK.as_millis();
-        assert_eq!(fake.ticks.get() as u128, wanted, "every {TICK:?}");
+        assert_eq!(u128::from(fake.ticks.get()), wanted, "every {TICK:?}");
     }
 
     #[test]

@@ -23,7 +23,11 @@ pub struct InstanceSpec<'a> {
 }
 
 /// A loaded instance that has no namespace yet: the verifier's work, some 100 ms, is done.
-pub struct Spare(Ebpf);
+pub struct Spare {
+    ebpf: Ebpf,
+    /// For the far end of a normaliser; making one takes some 20 ms.
+    far: Option<Netns>,
+}
 
 impl Spare {
     /// Loads the classifiers, and with `wire` what a normaliser needs.
@@ -33,7 +37,8 @@ impl Spare {
         for name in CLASSIFIERS.iter().map(|(name, _)| name).chain(normaliser) {
             loaded(&mut ebpf, name)?;
         }
-        Ok(Self(ebpf))
+        let far = if wire { Some(Netns::anonymous()?) } else { None };
+        Ok(Self { ebpf, far })
     }
 }
 
@@ -46,6 +51,7 @@ pub struct Instance {
     guard: Option<Guard>,
     devices: BTreeMap<u32, Vec<Attached>>,
     watch: LinkWatch,
+    far: Option<Netns>,
 }
 
 /// What a device carries.
@@ -57,7 +63,7 @@ impl Instance {
     /// Makes an instance for a namespace, of `spare` if there is one; attaches nothing yet.
     pub fn load(spec: InstanceSpec<'_>, netns: &Netns, spare: Option<Spare>) -> Result<Self, DatapathError> {
         let cookie = netns.cookie()?;
-        let Spare(mut ebpf) = match spare {
+        let Spare { mut ebpf, far } = match spare {
             Some(spare) => spare,
             None => Spare::load(spec.object, false)?,
         };
@@ -71,6 +77,7 @@ impl Instance {
             guard: spec.guard.cloned(),
             devices: BTreeMap::new(),
             watch,
+            far,
         })
     }
 
@@ -84,6 +91,11 @@ impl Instance {
     #[must_use]
     pub const fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// A namespace that nobody else knows, for the far end of a private pair.
+    pub fn far_namespace(&mut self) -> Result<Netns, DatapathError> {
+        Ok(self.far.take().map_or_else(Netns::anonymous, Ok)?)
     }
 
     /// `SO_NETNS_COOKIE`, as in the tables.

@@ -27,7 +27,7 @@ impl Normaliser {
     /// Makes the pair and attaches its programs. `tag` is the agent's marker: part of the names.
     pub fn new(instance: &mut Instance, tag: u32) -> Result<Self, DatapathError> {
         let (near_name, far_name) = (format!("chaos-n{tag}"), format!("chaos-f{tag}"));
-        let far_netns = Netns::anonymous()?;
+        let far_netns = instance.far_namespace()?;
         let netns = instance.netns().clone();
         let spec = veth::VethSpec { near: &near_name, far: &far_name, tx_queue_len: QUEUE_LEN, mtu: MTU };
         let failed = |reason: String| DatapathError::Attach {
