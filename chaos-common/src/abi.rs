@@ -21,7 +21,9 @@ pub const MATCHES_MAX: usize = 16;
 /// Clauses (of whatever rule) that may match one packet; the compiler refuses more.
 pub const CLAUSES_PER_PACKET: usize = 32;
 /// Copies of the lookup tables: one is read while the other is written.
-pub const BANKS: u32 = 2;
+/// Four, because readers leave a retired bank only after a grace period of some 10 to 20 ms, and
+/// rules may be swapped more often than that. A power of two.
+pub const BANKS: u32 = 4;
 /// Ports, as the index of a table.
 pub const PORTS: u32 = 65_536;
 /// An interface index that no interface has: redirecting there drops without telling the sender
@@ -123,7 +125,7 @@ pub struct DeviceKey {
     pub netns: u64,
     /// Unique only within the namespace.
     pub ifindex: u32,
-    /// 0 or 1.
+    /// Below [`BANKS`].
     pub bank: u32,
 }
 
@@ -305,7 +307,7 @@ pub struct Flow {
 pub struct CgroupKey {
     /// Inode of the directory.
     pub id: u64,
-    /// 0 or 1.
+    /// Below [`BANKS`].
     pub bank: u32,
     /// Keeps the size a multiple of eight bytes.
     pub reserved: u32,
@@ -349,7 +351,7 @@ pub mod intern_flags {
 
 /// Words of the control table.
 pub mod control {
-    /// Generation: 0 = nothing is armed; the lowest bit names the bank.
+    /// Generation: 0 = nothing is armed; its lowest bits name the bank.
     pub const GENERATION: u32 = 0;
     /// Not 0 = stopped from outside; the agent must not arm again.
     pub const STOPPED: u32 = 1;

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
-        Rule, RuleState, Set,
+        BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern,
+        Owner, Rule, RuleState, Set,
     },
     job::Job,
 };
@@ -27,23 +27,23 @@ pub(crate) static CHAOS_CONTROL: Array<u64> = Array::with_max_entries(8, MMAPABL
 
 /// One header a bank. Written by the agent, in the bank that is not read.
 #[map]
-pub(crate) static CHAOS_HEADERS: Array<Header> = Array::with_max_entries(2, MMAPABLE);
+pub(crate) static CHAOS_HEADERS: Array<Header> = Array::with_max_entries(BANKS, MMAPABLE);
 
 /// Sets of clauses, by absolute number. Written by the agent, in the bank that is not read.
 #[map]
-pub(crate) static CHAOS_SETS: Array<Set> = Array::with_max_entries(8192, MMAPABLE);
+pub(crate) static CHAOS_SETS: Array<Set> = Array::with_max_entries(BANKS * 4096, MMAPABLE);
 
 /// Clauses: bank * 4096 + index. Written by the agent, in the bank that is not read.
 #[map]
-pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(8192, MMAPABLE);
+pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(BANKS * 4096, MMAPABLE);
 
 /// Rules: bank * rules + slot. Written by the agent, in the bank that is not read.
 #[map]
-pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(512, MMAPABLE);
+pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(BANKS * 256, MMAPABLE);
 
 /// Set numbers by port: (bank * 2 + side) * 65536 + port. Written by the agent likewise.
 #[map]
-pub(crate) static CHAOS_PORTS: Array<u32> = Array::with_max_entries(4 * 65_536, MMAPABLE);
+pub(crate) static CHAOS_PORTS: Array<u32> = Array::with_max_entries(BANKS * 2 * 65_536, MMAPABLE);
 
 /// Devices by (namespace, index, bank). Written by the agent, in the bank that is not read.
 #[map]

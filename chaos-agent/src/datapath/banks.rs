@@ -1,6 +1,7 @@
 //! Writes compiled tables into the bank that is not read, and flips the generation.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::atomic::{Ordering, fence},
     thread::{self, JoinHandle},
@@ -8,7 +9,7 @@ use std::{
 
 use aya::maps::MapError;
 use chaos_common::{
-    abi::{CgroupKey, CgroupSets, Device, DeviceKey, Header, PORTS, RULES_MAX, control, dims},
+    abi::{BANKS, CgroupKey, CgroupSets, Device, DeviceKey, Header, PORTS, RULES_MAX, control, dims},
     compile::{Prefix, Tables},
     packet::unmapped,
 };
@@ -23,10 +24,11 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Written {
     generation: u64,
-    devices: [Vec<DeviceKey>; 2],
-    cgroups: [Vec<CgroupKey>; 2],
-    nets: [Vec<(u32, Prefix)>; 2],
-    readers: Option<JoinHandle<io::Result<()>>>,
+    devices: [Vec<DeviceKey>; BANKS as usize],
+    cgroups: [Vec<CgroupKey>; BANKS as usize],
+    nets: [Vec<(u32, Prefix)>; BANKS as usize],
+    /// One wait for each swap whose retired bank has not been written since, oldest first.
+    readers: VecDeque<JoinHandle<io::Result<()>>>,
 }
 
 impl Maps {
@@ -36,7 +38,7 @@ impl Maps {
     /// The set that was armed stays armed.
     pub fn swap(&mut self, tables: &Tables) -> Result<(), DatapathError> {
         let generation = self.written.generation + 1;
-        let bank = (generation & 1) as usize;
+        let bank = (generation % u64::from(BANKS)) as usize;
         fits("sets of conditions", tables.sets.len(), SETS)?;
         fits("rules", tables.rules.len(), CAPACITY as usize)?;
         self.wait_for_readers()?;
@@ -45,15 +47,18 @@ impl Maps {
         fence(Ordering::SeqCst);
         self.written.generation = generation;
         self.control.set(control::GENERATION as usize, generation);
-        // The bank that was read until now is the next to be written: the wait for its last
-        // readers, some 10 ms, goes on in the background until then.
-        self.written.readers = Some(thread::spawn(wait_for_readers));
+        // The wait for the last readers of the bank that was read until now goes on in the
+        // background, until that bank's turn to be written comes.
+        self.written.readers.push_back(thread::spawn(wait_for_readers));
         Ok(())
     }
 
-    /// Returns when no program can still read the bank that was retired by the last swap.
+    /// Returns when no program can still read the bank whose turn it is.
     fn wait_for_readers(&mut self) -> Result<(), DatapathError> {
-        let Some(waiting) = self.written.readers.take() else { return Ok(()) };
+        if self.written.readers.len() < BANKS as usize - 1 {
+            return Ok(());
+        }
+        let Some(waiting) = self.written.readers.pop_front() else { return Ok(()) };
         let waited = waiting.join().unwrap_or_else(|_| wait_for_readers());
         waited.map_err(|error| DatapathError::io("waiting for readers of the old rules", error))
     }
