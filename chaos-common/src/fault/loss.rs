@@ -76,7 +76,8 @@ fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
             .filter(|n| *n > 0)
             .ok_or_else(|| format!("`{value}`: every= takes a whole number from 1 to {}", u32::MAX))?;
     } else {
-        loss.probability = crate::units::parse_share(value)?;
+        loss.probability = crate::units::parse_share(value)
+            .map_err(|error| format!("{error}, or every n-th packet, such as every=7"))?;
     }
     loss.enabled = 1;
     Ok(())
