@@ -21,10 +21,13 @@ pub mod fault;
 pub mod host;
 pub mod job;
 pub mod judge;
+mod life;
 pub mod lookup;
 pub mod packet;
 pub mod protect;
+pub mod segment;
 #[cfg(feature = "user")]
 pub mod units;
 pub mod verdict;
+pub mod wish;
 pub mod world;
