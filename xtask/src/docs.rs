@@ -51,10 +51,7 @@ fn texts(root: &Path) -> Result<(String, String)> {
 fn faults() -> String {
     let mut table = String::from("| fault | what happens | direction unless told |\n|---|---|---|\n");
     for fault in FAULTS {
-        let flag = match fault.value_name {
-            Some(value) => format!("--{} {value}", fault.name),
-            None => format!("--{}", fault.name),
-        };
+        let flag = fault.usage();
         let direction = match fault.default_direction {
             DefaultDirection::Egress => "egress",
             DefaultDirection::Ingress => "ingress",

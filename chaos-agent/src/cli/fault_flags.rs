@@ -1,6 +1,6 @@
 //! The flags of the faults, made from the list of fault kinds: a new kind needs no line here.
 
-use chaos_common::fault::{DefaultDirection, FAULTS, FaultInfo, Faults};
+use chaos_common::fault::{DefaultDirection, FAULTS, FaultInfo, Faults, Value};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{failure::Failure, units};
@@ -58,25 +58,26 @@ pub(crate) fn describe(faults: &Faults) -> String {
 
 /// Every fault flag, for the sentence that none was given.
 pub(crate) fn every_flag() -> String {
-    let flags: Vec<String> = FAULTS.iter().map(flag_with_value).collect();
+    let flags: Vec<String> = FAULTS.iter().map(FaultInfo::usage).collect();
     flags.join(", ")
-}
-
-fn flag_with_value(info: &FaultInfo) -> String {
-    match info.value_name {
-        Some(value) => format!("--{} {value}", info.name),
-        None => format!("--{}", info.name),
-    }
 }
 
 fn argument(info: &'static FaultInfo) -> Arg {
     let arg = Arg::new(info.name).long(info.name).help(info.help).help_heading(HEADING);
-    match info.value_name {
-        None => arg.action(ArgAction::SetTrue),
-        Some(value) => arg
+    match info.value {
+        Value::None => arg.action(ArgAction::SetTrue),
+        Value::Required(value) => arg
             .value_name(value)
             .action(ArgAction::Append)
             .allow_hyphen_values(true)
+            .value_parser(move |text: &str| checked(info, text)),
+        // `optional_values` has put an `=` where the next word is the value, so nothing is swallowed.
+        Value::Optional(value) => arg
+            .value_name(value)
+            .action(ArgAction::Append)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("")
             .value_parser(move |text: &str| checked(info, text)),
     }
 }
@@ -106,10 +107,10 @@ impl FromArgMatches for FaultFlags {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for info in FAULTS {
-            let values: Vec<&str> = match info.value_name {
-                None if matches.get_flag(info.name) => vec![""],
-                None => Vec::new(),
-                Some(_) => {
+            let values: Vec<&str> = match info.value {
+                Value::None if matches.get_flag(info.name) => vec![""],
+                Value::None => Vec::new(),
+                Value::Required(_) | Value::Optional(_) => {
                     matches.get_many::<String>(info.name).into_iter().flatten().map(String::as_str).collect()
                 }
             };

@@ -10,6 +10,7 @@ mod failure;
 mod fault_flags;
 mod hold;
 mod match_args;
+mod optional_values;
 mod output;
 mod peer;
 mod plan;
@@ -67,8 +68,15 @@ pub fn run() -> ExitCode {
 /// Reads a command line; to clap's own advice it adds the one that it cannot know.
 fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).cloned();
-    Cli::try_parse_from(words).map_err(|mut error| {
+    Cli::try_parse_from(optional_values::join(words.clone())).map_err(|mut error| {
         let unexpected = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+        if !unexpected.starts_with('-')
+            && let Some(tip) =
+                [&unexpected, &value].iter().find_map(|word| optional_values::advice(&words, word))
+        {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
         if error.kind() == ErrorKind::UnknownArgument
             && !unexpected.starts_with('-')
             && command.is_some_and(|command| command == "exec")

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use chaos_common::fault::FAULTS;
+use chaos_common::fault::{FAULTS, Value};
 use clap::{CommandFactory as _, error::ErrorKind};
 
 use super::{
@@ -112,11 +112,77 @@ fn a_wrong_value_says_which_flag_and_what_is_accepted() {
 
 #[test]
 fn a_wrong_value_of_any_fault_names_its_flag() {
-    for info in FAULTS.iter().filter(|info| info.value_name.is_some()) {
-        for value in ["no-such-value", "-1", "--json"] {
+    for info in FAULTS {
+        let wrong: &[&str] = match info.value {
+            Value::None => &[],
+            Value::Required(_) => &["no-such-value", "-1", "--json"],
+            Value::Optional(_) => &["no-such-value"],
+        };
+        for value in wrong {
             let line = format!("inject host --{} {value}", info.name);
-            assert_phrases(&line, &clap_error(&line), &[&format!("--{} <", info.name), value]);
+            assert_phrases(&line, &clap_error(&line), &[&format!("--{}", info.name), value]);
         }
+    }
+}
+
+#[test]
+fn an_optional_value_may_be_there_or_not_and_takes_no_target() {
+    for info in FAULTS.iter().filter(|info| matches!(info.value, Value::Optional(_))) {
+        let name = info.name;
+        for line in [
+            format!("inject --{name} host"),
+            format!("inject host --{name}"),
+            format!("inject --{name} unit:api.service --json"),
+            format!("inject --{name} redis:6379"),
+            format!("exec --{name} -- true"),
+        ] {
+            let flags = match parse(&line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
+                Command::Exec(args) => args.faults,
+                Command::Inject(args) => args.faults,
+                other => panic!("{other:?}"),
+            };
+            assert!(!flags.faults.is_off(), "{line}");
+            assert_eq!(
+                (info.parse)("host", &mut flags.faults.clone()).is_ok(),
+                false,
+                "{name} takes a target"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_optional_value_is_read_with_a_space_and_with_an_equals_sign() {
+    for line in [
+        "inject host --partition drop",
+        "inject --partition drop host",
+        "inject --partition=drop host --for 2s",
+        "exec --partition drop -- true",
+        "exec --partition -- drop",
+    ] {
+        assert_eq!(
+            rule(line).unwrap_or_else(|error| panic!("{line}: {error:#}")).name,
+            "partition",
+            "{line}"
+        );
+    }
+    let Command::Exec(args) = parse("exec --partition -- --partition drop").unwrap().command else {
+        panic!("not exec")
+    };
+    assert_eq!(args.command, ["--partition", "drop"], "what follows -- is the command's");
+}
+
+#[test]
+fn a_word_that_is_neither_value_nor_target_says_what_it_could_be() {
+    let cases: &[(&str, &[&str])] = &[
+        ("inject --partition drip", &["<TARGET>", "names no target", "--partition=drip", "before the flags"]),
+        ("inject host --partition drip", &["--partition", "drip", "write drop"]),
+        ("inject --partition drip host", &["--partition", "drip", "write drop"]),
+        ("exec --partition drip -- true", &["--partition", "drip", "write drop"]),
+        ("inject netns:a --partition host", &["unexpected argument 'host'", "--partition=host"]),
+    ];
+    for (line, phrases) in cases {
+        assert_phrases(line, &clap_error(line), phrases);
     }
 }
 

@@ -1,7 +1,7 @@
 //! `loss`: wire packets vanish, at random or every n-th.
 
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults};
+use super::{DefaultDirection, FaultInfo, Faults, Value};
 use super::{Fault, FaultKind};
 use crate::{
     env::{DrawKind, Draws, Env, Prob},
@@ -59,7 +59,7 @@ impl Fault for Loss {
 pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Loss,
     name: "loss",
-    value_name: Some("RATE"),
+    value: Value::Required("RATE"),
     help: "Wire packets vanish: a share of them at random (10%, 0.1), or every n-th (every=7)",
     default_direction: DefaultDirection::Egress,
     parse,

@@ -45,6 +45,31 @@ pub enum DefaultDirection {
     Both,
 }
 
+/// Whether the flag of a fault takes a value, and what the value is called in help.
+#[cfg(feature = "user")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `--name`.
+    None,
+    /// `--name VALUE`.
+    Required(&'static str),
+    /// `--name` or `--name VALUE`; without one the parser gets an empty text.
+    Optional(&'static str),
+}
+
+#[cfg(feature = "user")]
+impl FaultInfo {
+    /// How the flag is written: `--loss RATE`, `--partition [MODE]`.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        match self.value {
+            Value::None => format!("--{}", self.name),
+            Value::Required(value) => format!("--{} {value}", self.name),
+            Value::Optional(value) => format!("--{} [{value}]", self.name),
+        }
+    }
+}
+
 /// What the host needs to know about a fault kind; help texts, schema and tables come from it.
 #[cfg(feature = "user")]
 #[derive(Debug)]
@@ -53,14 +78,15 @@ pub struct FaultInfo {
     pub kind: FaultKind,
     /// Its name: the flag `--name`, the JSON key, the metric label.
     pub name: &'static str,
-    /// What the value is called in help; none = a flag without a value.
-    pub value_name: Option<&'static str>,
+    /// Whether the flag takes a value.
+    pub value: Value,
     /// One line of help.
     pub help: &'static str,
     /// Used when no direction is given.
     pub default_direction: DefaultDirection,
-    /// Reads the value (empty for a flag without one) into the faults of a rule; the error says
-    /// what was wrong and what is accepted.
+    /// Reads the value (empty when none was given) into the faults of a rule; the error says what
+    /// was wrong and what is accepted. It must not accept what reads as a target (`host`, `unit:a`):
+    /// that is how the word after a flag with an [`Value::Optional`] value is told from its value.
     pub parse: fn(&str, &mut Faults) -> Result<(), String>,
     /// The fault in plain words; none = off.
     pub describe: fn(&Faults) -> Option<String>,

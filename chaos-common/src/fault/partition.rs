@@ -2,7 +2,7 @@
 
 use super::Fault;
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults};
+use super::{DefaultDirection, FaultInfo, Faults, Value};
 use crate::{
     env::{Draws, Env},
     fault::FaultKind,
@@ -47,7 +47,7 @@ impl Fault for Partition {
 pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Partition,
     name: "partition",
-    value_name: None,
+    value: Value::Optional("MODE"),
     help: "Every packet vanishes, silently, in both directions unless one is named",
     default_direction: DefaultDirection::Both,
     parse,
@@ -56,11 +56,13 @@ pub(super) const INFO: FaultInfo = FaultInfo {
 
 #[cfg(feature = "user")]
 fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
-    if !value.is_empty() {
-        return Err(format!("`{value}`: partition takes no value"));
+    match value {
+        "" | "drop" => {
+            faults.partition.enabled = 1;
+            Ok(())
+        }
+        _ => Err(format!("`{value}` is no way to part: write drop, or nothing")),
     }
-    faults.partition.enabled = 1;
-    Ok(())
 }
 
 #[cfg(feature = "user")]
