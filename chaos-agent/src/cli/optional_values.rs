@@ -11,7 +11,7 @@ use chaos_common::fault::{FAULTS, FaultInfo, Faults, Value};
 use crate::targets::{Target, TargetParseError};
 
 /// The line with every optional value joined to its flag. What follows a `--` is left alone.
-pub(super) fn join(words: Vec<OsString>) -> Vec<OsString> {
+pub(super) fn join(words: &[OsString]) -> Vec<OsString> {
     let end = words.iter().position(|word| word == "--");
     let ours = words.get(..end.unwrap_or(words.len())).unwrap_or_default();
     // `exec` has no target, and without a `--` it is that which is missing.

@@ -16,7 +16,8 @@ use crate::{
 };
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    super::parse(std::iter::once("chaos").chain(line.split_whitespace()).map(Into::into).collect())
+    let words: Vec<_> = std::iter::once("chaos").chain(line.split_whitespace()).map(Into::into).collect();
+    super::parse(&words)
 }
 
 /// The rule that a command line stands for; every name has the same two addresses.
@@ -136,17 +137,16 @@ fn an_optional_value_may_be_there_or_not_and_takes_no_target() {
             format!("inject --{name} redis:6379"),
             format!("exec --{name} -- true"),
         ] {
-            let flags = match parse(&line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
-                Command::Exec(args) => args.faults,
-                Command::Inject(args) => args.faults,
-                other => panic!("{other:?}"),
+            let read = parse(&line).unwrap_or_else(|error| panic!("{line}: {error}")).command;
+            let flags = if let Command::Exec(args) = read {
+                args.faults
+            } else if let Command::Inject(args) = read {
+                args.faults
+            } else {
+                panic!("{line}: {read:?}")
             };
             assert!(!flags.faults.is_off(), "{line}");
-            assert_eq!(
-                (info.parse)("host", &mut flags.faults.clone()).is_ok(),
-                false,
-                "{name} takes a target"
-            );
+            assert!((info.parse)("host", &mut flags.faults.clone()).is_err(), "{name} takes a target");
         }
     }
 }
