@@ -1,7 +1,7 @@
 //! `loss`: wire packets vanish, at random or every n-th.
 
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use super::{Fault, FaultKind};
 use crate::{
     env::{DrawKind, Draws, Env, Prob},
@@ -64,6 +64,9 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     default_direction: DefaultDirection::Egress,
     parse,
     describe,
+    check: None,
+    protos: &[],
+    needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]

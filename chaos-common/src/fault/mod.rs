@@ -4,6 +4,8 @@
 pub mod loss;
 pub mod partition;
 
+#[cfg(feature = "user")]
+use crate::packet::Class;
 use crate::{
     env::{Draws, Env},
     verdict::Verdict,
@@ -43,6 +45,20 @@ pub enum DefaultDirection {
     Ingress,
     /// Either.
     Both,
+}
+
+/// What a fault may need of the machine besides the programs that every fault needs.
+#[cfg(feature = "user")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A place where packets wait: a TAP device and a thread.
+    Line,
+    /// Single wire packets: a private veth pair. Needed only where [`Fault::needs_wire`] says so.
+    Normaliser,
+    /// A program at `connect(2)` of a cgroup that chooses the errno.
+    ConnectHook,
+    /// Ending sockets from outside, by `sock_diag`.
+    SockDestroy,
 }
 
 /// Whether the flag of a fault takes a value, and what the value is called in help.
@@ -90,6 +106,13 @@ pub struct FaultInfo {
     pub parse: fn(&str, &mut Faults) -> Result<(), String>,
     /// The fault in plain words; none = off.
     pub describe: fn(&Faults) -> Option<String>,
+    /// What is wrong with these parameters, alone or beside the rule's other faults, and what would
+    /// work. Asked only when the fault is set; none = the parser has seen all there is to see.
+    pub check: Option<fn(&Faults) -> Result<(), String>>,
+    /// The protocols it can act on; empty = every one.
+    pub protos: &'static [Class],
+    /// What it may need of the machine.
+    pub needs: &'static [Need],
 }
 
 macro_rules! faults {

@@ -52,6 +52,9 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     default_direction: DefaultDirection::Both,
     parse,
     describe,
+    check: None,
+    protos: &[],
+    needs: &[],
 };
 
 #[cfg(feature = "user")]
