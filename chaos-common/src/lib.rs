@@ -23,6 +23,8 @@ pub mod job;
 pub mod judge;
 pub mod lookup;
 pub mod packet;
+#[cfg(feature = "user")]
+pub mod profile;
 pub mod protect;
 #[cfg(feature = "user")]
 pub mod units;

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod failure;
 mod fault_flags;
+mod groups;
 mod hold;
 mod match_args;
 mod optional_values;
@@ -18,6 +19,7 @@ mod privileges;
 mod report;
 mod resolve;
 mod rule;
+mod ruleset;
 mod units;
 mod world;
 

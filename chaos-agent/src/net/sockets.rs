@@ -201,7 +201,7 @@ pub fn destroy(netlink: &mut Netlink, socket: &Socket) -> Result<bool, NetlinkEr
 }
 
 /// Whether this kernel can [`destroy`]: asked with a socket that cannot exist, its port being 0. A kernel
-/// that can says `ENOENT` (`inet_diag_find_one_icsk`, net/ipv4/inet_diag.c, Linux 6.18), one that cannot
+/// that can says `ENOENT` (`inet_diag_find_one_icsk`, Linux 6.18), one that cannot
 /// `EOPNOTSUPP`. Needs `CAP_NET_ADMIN`.
 pub fn can_destroy(netlink: &mut Netlink) -> Result<bool, NetlinkError> {
     let request = SockDiagMessage::InetRequest(request(Transport::Tcp, SocketId::new_v4(), u32::MAX));

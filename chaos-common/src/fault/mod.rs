@@ -86,6 +86,10 @@ impl FaultInfo {
     }
 }
 
+/// What is wrong with the parameters of a rule's faults, and what would work.
+#[cfg(feature = "user")]
+pub type Check = fn(&Faults) -> Result<(), String>;
+
 /// What the host needs to know about a fault kind; help texts, schema and tables come from it.
 #[cfg(feature = "user")]
 #[derive(Debug)]
@@ -108,7 +112,7 @@ pub struct FaultInfo {
     pub describe: fn(&Faults) -> Option<String>,
     /// What is wrong with these parameters, alone or beside the rule's other faults, and what would
     /// work. Asked only when the fault is set; none = the parser has seen all there is to see.
-    pub check: Option<fn(&Faults) -> Result<(), String>>,
+    pub check: Option<Check>,
     /// The protocols it can act on; empty = every one.
     pub protos: &'static [Class],
     /// What it may need of the machine.
