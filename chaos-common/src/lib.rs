@@ -24,6 +24,8 @@ pub mod judge;
 mod life;
 pub mod lookup;
 pub mod packet;
+#[cfg(feature = "user")]
+pub mod profile;
 pub mod protect;
 pub mod segment;
 #[cfg(feature = "user")]

@@ -11,6 +11,7 @@ mod limits;
 mod lookup;
 mod loopback;
 mod parse;
+mod profile;
 mod statistics;
 mod support;
 mod threads;

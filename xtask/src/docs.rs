@@ -3,11 +3,32 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use chaos_common::fault::{DefaultDirection, FAULTS};
+use chaos_common::{
+    fault::{DefaultDirection, FAULTS},
+    profile::PROFILES,
+};
 
 const FILE: &str = "README.md";
-const BEGIN: &str = "<!-- faults: written by `cargo xtask docs` -->\n";
-const END: &str = "<!-- end of faults -->\n";
+
+/// A part of the file between two lines of its own.
+struct Part {
+    begin: &'static str,
+    end: &'static str,
+    text: fn() -> String,
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        begin: "<!-- faults: written by `cargo xtask docs` -->\n",
+        end: "<!-- end of faults -->\n",
+        text: faults,
+    },
+    Part {
+        begin: "<!-- profiles: written by `cargo xtask docs` -->\n",
+        end: "<!-- end of profiles -->\n",
+        text: profiles,
+    },
+];
 
 /// Arguments of `cargo xtask docs`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn check(root: &Path) -> Result<()> {
     let (committed, fresh) = texts(root)?;
     if committed != fresh {
-        bail!("the table of faults in {FILE} is stale: run `cargo xtask docs`");
+        bail!("a table in {FILE} is stale: run `cargo xtask docs`");
     }
     Ok(())
 }
@@ -40,10 +61,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 /// The file as it is and as it should be.
 fn texts(root: &Path) -> Result<(String, String)> {
     let committed = fs::read_to_string(root.join(FILE)).with_context(|| FILE.to_owned())?;
-    let missing = || format!("{FILE} lacks the lines `{}` and `{}`", BEGIN.trim_end(), END.trim_end());
-    let (head, rest) = committed.split_once(BEGIN).with_context(missing)?;
-    let (_, tail) = rest.split_once(END).with_context(missing)?;
-    let fresh = format!("{head}{BEGIN}{}{END}{tail}", faults());
+    let mut fresh = committed.clone();
+    for Part { begin, end, text } in PARTS {
+        let missing = || format!("{FILE} lacks the lines `{}` and `{}`", begin.trim_end(), end.trim_end());
+        let (head, rest) = fresh.split_once(begin).with_context(missing)?;
+        let (_, tail) = rest.split_once(end).with_context(missing)?;
+        fresh = format!("{head}{begin}{}{end}{tail}", text());
+    }
     Ok((committed, fresh))
 }
 
@@ -51,16 +75,33 @@ fn texts(root: &Path) -> Result<(String, String)> {
 fn faults() -> String {
     let mut table = String::from("| fault | what happens | direction unless told |\n|---|---|---|\n");
     for fault in FAULTS {
-        let flag = match fault.value_name {
-            Some(value) => format!("--{} {value}", fault.name),
-            None => format!("--{}", fault.name),
-        };
+        let flag = fault.usage();
         let direction = match fault.default_direction {
             DefaultDirection::Egress => "egress",
             DefaultDirection::Ingress => "ingress",
             DefaultDirection::Both => "both",
         };
         let _ = writeln!(table, "| `{flag}` | {} | {direction} |", fault.help.replace('|', "\\|"));
+    }
+    table
+}
+
+/// One row per profile.
+fn profiles() -> String {
+    let mut table = String::from(
+        "| profile | down | up | round trip | jitter each way | loss each way | from |\n|---|---|---|---|---|---|---|\n",
+    );
+    for profile in PROFILES {
+        let jitter = match profile.jitter_ms {
+            0 => "-".to_owned(),
+            jitter => format!("±{jitter} ms"),
+        };
+        let loss = if profile.loss.is_empty() { "-" } else { profile.loss };
+        let _ = writeln!(
+            table,
+            "| `{}` | {} | {} | {} ms | {jitter} | {loss} | {} |",
+            profile.name, profile.down_rate, profile.up_rate, profile.rtt_ms, profile.source
+        );
     }
     table
 }

@@ -5,9 +5,15 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{fault_flags::FaultFlags, match_args::MatchArgs, units};
+use super::{
+    fault_flags::FaultFlags,
+    groups::{Group, Wanted},
+    match_args::MatchArgs,
+    rule, units,
+};
 use crate::{
     engine::AttachMode,
+    spec::Connections,
     targets::{ACCEPTED, Target},
 };
 
@@ -68,7 +74,7 @@ pub(crate) enum Command {
     /// Break the network of a target until the time is over or Ctrl-C
     Inject(Box<InjectArgs>),
     /// Cut two targets, or a target and an address, apart until the time is over or Ctrl-C
-    Partition(PartitionArgs),
+    Partition(Box<PartitionArgs>),
     /// Show who a target talks to now, so that a rule can be written from it
     Flows(FlowsArgs),
     /// End every fault of this machine, whoever set it, and remove what is left of it
@@ -144,25 +150,66 @@ const PARTITION_EXAMPLES: &str = "\
 Examples:
   sudo chaos partition unit:api.service netns:redis --for 30s
   sudo chaos partition host 10.0.0.5 --one-way --for 10s
+  sudo chaos partition netns:a,netns:b netns:c,netns:d,netns:e --connections new
+  sudo chaos partition --isolate netns:a netns:a,netns:b,netns:c
+  sudo chaos partition --bridge netns:e netns:a,netns:b,netns:c,netns:d
+  sudo chaos partition --ring netns:a,netns:b,netns:c,netns:d,netns:e
 
-Connections that exist stop and go on afterwards; new ones are not made. With --one-way only what A sends to B
-vanishes. At least one of the two must be on this machine.";
+A group is a,b or '{a,b}', quoted for the shell. Groups are cut in one change and counted as one fault. Connections that exist stop and go on afterwards; new ones are not made. With --one-way only
+what A sends to B vanishes. Of every two that are cut at least one must be on this machine.";
+
+const PARTITION_USAGE: &str = "\
+chaos partition A B [--one-way] [--for TIME] [OPTIONS]
+       chaos partition <--isolate X | --bridge X | --ring> GROUP [--for TIME] [OPTIONS]";
 
 /// `chaos partition`.
 #[derive(Args, Debug)]
-#[command(after_help = PARTITION_EXAMPLES, override_usage = "chaos partition A B [--one-way] [--for TIME] [OPTIONS]")]
+#[command(after_help = PARTITION_EXAMPLES, override_usage = PARTITION_USAGE)]
 pub(crate) struct PartitionArgs {
-    /// One side: a target, an address, a CIDR or host:port
-    #[arg(value_name = "A", long_help = format!("One side; written as\n{ACCEPTED}"))]
-    pub(crate) a: Target,
-    /// The other side, written alike
-    #[arg(value_name = "B")]
-    pub(crate) b: Target,
-    /// Only what A sends to B vanishes
+    /// Two sides: targets, addresses, CIDRs, host:port, or groups of them ('{a,b}'); one group with the flags below
+    #[arg(value_name = "A B", required = true, num_args = 1.., long_help = format!("Two sides, or one group with --isolate, --bridge or --ring; a group is '{{a,b}}' or a,b. Written as\n{ACCEPTED}"))]
+    pub(crate) sides: Vec<Group>,
+    /// Cut this one off from all the others of the group
+    #[arg(long, value_name = "X", group = "shape")]
+    isolate: Option<Target>,
+    /// Cut the others of the group in two halves that cannot see each other; this one sees both
+    #[arg(long, value_name = "X", group = "shape")]
+    bridge: Option<Target>,
+    /// Each of the group sees only its two neighbours, in the order given; the last is the first one's
+    #[arg(long, group = "shape")]
+    ring: bool,
+    /// Only what A sends to B vanishes; with --isolate what X sends, with --bridge what the first half does
     #[arg(long)]
     pub(crate) one_way: bool,
+    /// What happens to the packets between them, as the value of inject --partition [default: drop]
+    #[arg(long, value_name = "MODE", value_parser = partition_mode, default_value = "drop", hide_default_value = true)]
+    pub(crate) mode: String,
+    /// Which connections: all, those made since the fault began, or those that were there before
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) connections: Connections,
     #[command(flatten)]
     pub(crate) holding: HoldingArgs,
+}
+
+impl PartitionArgs {
+    /// The one that --isolate or --bridge names.
+    pub(crate) fn middle(&self) -> Option<&Target> {
+        self.isolate.as_ref().or(self.bridge.as_ref())
+    }
+
+    /// Which pairs the flags ask for.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match (&self.isolate, &self.bridge, self.ring) {
+            (Some(alone), ..) => Wanted::Isolate(alone.clone()),
+            (None, Some(bridge), _) => Wanted::Bridge(bridge.clone()),
+            (None, None, true) => Wanted::Ring,
+            (None, None, false) => Wanted::Sides,
+        }
+    }
+}
+
+fn partition_mode(text: &str) -> Result<String, String> {
+    rule::parting(text).map(|_| text.to_owned())
 }
 
 const WHEN: &str = "When and how far";

@@ -4,7 +4,9 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::{engine::EngineError, exec::ExecError, netns::NetnsError, targets::TargetError};
+use crate::{
+    engine::EngineError, exec::ExecError, netns::NetnsError, targets::TargetError, validate::Refusal,
+};
 
 /// How `chaos` ends. `exec` ends with its command's own code when that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,16 @@ impl Failure {
     /// Understood, but refused.
     pub(crate) fn refused(what: impl Into<String>) -> Self {
         Self { exit: Exit::Refused, what: what.into(), mend: None }
+    }
+
+    /// A rule that makes no sense is a wrong command line.
+    pub(crate) fn senseless(refusal: Refusal) -> Self {
+        Self::usage(refusal.what).mend(refusal.mend)
+    }
+
+    /// A rule that this machine cannot do.
+    pub(crate) fn impossible(refusal: Refusal) -> Self {
+        Self::refused(refusal.what).mend(refusal.mend)
     }
 
     /// Adds what is accepted, or the command that mends it.

@@ -8,8 +8,10 @@ mod args;
 mod commands;
 mod failure;
 mod fault_flags;
+mod groups;
 mod hold;
 mod match_args;
+mod optional_values;
 mod output;
 mod peer;
 mod plan;
@@ -17,6 +19,7 @@ mod privileges;
 mod report;
 mod resolve;
 mod rule;
+mod ruleset;
 mod units;
 mod world;
 
@@ -43,7 +46,7 @@ use self::{
 /// 4 nothing matched, 1 other; for `exec` the command's own code unless that is 0.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let cli = parse(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit());
     start_log(cli.global.log_level);
     clean_terminal_on_panic();
     let json = cli.global.json;
@@ -65,10 +68,17 @@ pub fn run() -> ExitCode {
 }
 
 /// Reads a command line; to clap's own advice it adds the one that it cannot know.
-fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).cloned();
-    Cli::try_parse_from(words).map_err(|mut error| {
+    Cli::try_parse_from(optional_values::join(words)).map_err(|mut error| {
         let unexpected = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+        if !unexpected.starts_with('-')
+            && let Some(tip) =
+                [&unexpected, &value].iter().find_map(|word| optional_values::advice(words, word))
+        {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
         if error.kind() == ErrorKind::UnknownArgument
             && !unexpected.starts_with('-')
             && command.is_some_and(|command| command == "exec")

@@ -9,121 +9,165 @@ use super::{
     args::{ExecArgs, InjectArgs, PartitionArgs, SafetyArgs, ScheduleArgs},
     failure::Failure,
     fault_flags::{self, FaultFlags},
+    groups::{self, Cut},
     match_args::MatchArgs,
+    ruleset::RuleSet,
     units,
 };
 use crate::{
     spec::{Direction, Limits, MatchSpec, RuleSpec, Schedule},
     targets::Target,
+    validate::validate,
 };
 
 /// Turns a host name into its addresses, as the target would.
 pub(crate) type Resolve<'a> = &'a dyn Fn(&str) -> Result<Vec<IpAddr>>;
 
-/// The rule of `chaos inject`.
-pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSpec> {
+/// The rules of `chaos inject`.
+pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSet> {
     refuse_remote(&args.target, &format!("chaos inject ... host --peer {}", args.target))?;
-    let direction = check_faults(&args.faults, &args.matching)?;
-    check_owner(&args.target, &args.matching)?;
     let holding = &args.holding;
-    Ok(RuleSpec {
-        name: args.faults.name(),
-        target: args.target.clone(),
-        peer: None,
-        matching: args.matching.to_spec(direction, resolve)?,
-        faults: args.faults.faults,
+    let common = Common {
+        target: &args.target,
         schedule: schedule(&holding.schedule, Some(holding.duration()))?,
-        limits: limits(&holding.schedule),
-        shadow: holding.safety.shadow,
-        seed: holding.schedule.seed,
-        lease: lease(&holding.safety),
-    })
+        when: &holding.schedule,
+        safety: &holding.safety,
+    };
+    faults(&args.faults, &args.matching, &common, resolve)
 }
 
 /// Everything about an `exec` that can be wrong without knowing its cgroup, so that nothing is made in vain.
-pub(crate) fn check_exec(args: &ExecArgs) -> Result<()> {
-    exec(args, Target::Cgroup("/".into()), &|_| Ok(Vec::new())).map(drop)
+pub(crate) fn check_exec(args: &ExecArgs) -> Result<RuleSet> {
+    exec(args, &Target::Cgroup("/".into()), &|_| Ok(Vec::new()))
 }
 
-/// The rule of `chaos exec`, for the command's own cgroup.
-pub(crate) fn exec(args: &ExecArgs, target: Target, resolve: Resolve) -> Result<RuleSpec> {
-    let direction = check_faults(&args.faults, &args.matching)?;
-    check_owner(&target, &args.matching)?;
-    Ok(RuleSpec {
-        name: args.faults.name(),
+/// The rules of `chaos exec`, for the command's own cgroup.
+pub(crate) fn exec(args: &ExecArgs, target: &Target, resolve: Resolve) -> Result<RuleSet> {
+    let common = Common {
         target,
-        peer: None,
-        matching: args.matching.to_spec(direction, resolve)?,
-        faults: args.faults.faults,
         schedule: schedule(&args.schedule, args.duration)?,
-        limits: limits(&args.schedule),
-        shadow: args.safety.shadow,
-        seed: args.schedule.seed,
-        lease: lease(&args.safety),
-    })
-}
-
-/// The rule of `chaos partition`: the target is a side on this machine, A if both are.
-pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSpec> {
-    if args.a == args.b {
-        return Err(Failure::usage(format!("A and B are both {}", args.a))
-            .mend("name two different sides; to cut a target off from everybody use `chaos inject --partition TARGET`")
-            .into());
-    }
-    let (target, other, one_way) = match (args.a.is_peer_only(), args.b.is_peer_only()) {
-        (true, true) => {
-            return Err(Failure::usage(format!("neither {} nor {} is on this machine", args.a, args.b))
-                .mend("name at least one of host, cgroup:/path, unit:name.service, netns:name, pid:1234")
-                .into());
-        }
-        (true, false) => (&args.b, &args.a, Direction::Ingress),
-        (false, _) => (&args.a, &args.b, Direction::Egress),
+        when: &args.schedule,
+        safety: &args.safety,
     };
-    let direction = Some(if args.one_way { one_way } else { Direction::Both });
-    let holding = &args.holding;
-    Ok(RuleSpec {
-        name: format!(
-            "{} {} {} {}",
-            black_hole_name(),
-            args.a,
-            if args.one_way { "->" } else { "<->" },
-            args.b
-        ),
-        target: target.clone(),
-        peer: Some(other.clone()),
-        matching: MatchSpec { direction, ..MatchSpec::default() },
-        faults: black_hole(),
-        schedule: schedule(&holding.schedule, Some(holding.duration()))?,
-        limits: limits(&holding.schedule),
-        shadow: holding.safety.shadow,
-        seed: holding.schedule.seed,
-        lease: lease(&holding.safety),
-    })
+    faults(&args.faults, &args.matching, &common, resolve)
 }
 
-/// The one fault this command line has a command for.
-fn black_hole() -> Faults {
-    let mut faults = Faults::default();
-    for info in FAULTS.iter().filter(|info| info.kind == FaultKind::Partition) {
-        // Without a value it cannot fail; `the_partition_command_sets_its_fault` holds it.
-        let _ = (info.parse)("", &mut faults);
+/// What `inject` and `exec` say alike about a rule.
+struct Common<'a> {
+    target: &'a Target,
+    schedule: Schedule,
+    when: &'a ScheduleArgs,
+    safety: &'a SafetyArgs,
+}
+
+impl Common<'_> {
+    fn rule(&self, name: String, matching: MatchSpec, faults: Faults) -> RuleSpec {
+        RuleSpec {
+            name,
+            target: self.target.clone(),
+            peer: None,
+            matching,
+            faults,
+            schedule: self.schedule,
+            limits: limits(self.when),
+            shadow: self.safety.shadow,
+            seed: self.when.seed,
+            lease: lease(self.safety),
+        }
     }
-    faults
 }
 
-fn black_hole_name() -> String {
-    fault_flags::describe(&black_hole())
-}
-
-/// The faults are there and agree on a direction; the match can be met.
-fn check_faults(faults: &FaultFlags, matching: &MatchArgs) -> Result<Option<Direction>> {
-    if faults.faults.is_off() {
+/// The rules that fault and match flags stand for: one, or the two ways of a profile.
+fn faults(flags: &FaultFlags, matching: &MatchArgs, common: &Common, resolve: Resolve) -> Result<RuleSet> {
+    if flags.is_off() {
         return Err(Failure::usage("no fault was given, so nothing would happen")
             .mend(format!("add at least one of {}", fault_flags::every_flag()))
             .into());
     }
     matching.check()?;
-    Ok(faults.direction(matching.direction)?)
+    let sets = flags.by_direction(matching.direction)?;
+    check_owner(common.target, matching)?;
+    let mut rules = Vec::new();
+    for (direction, faults) in sets.into_iter().filter(|(_, faults)| !faults.is_off()) {
+        let matching = matching.to_spec(direction, resolve)?;
+        rules.push(common.rule(flags.name(), matching, faults));
+    }
+    checked(RuleSet { name: flags.name(), rules })
+}
+
+/// The rules of `chaos partition`, one for each pair: the target is a side on this machine, the first if
+/// both are.
+pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSet> {
+    let cut = groups::cut(&args.sides, &args.wanted(), args.one_way)?;
+    refuse_unreachable(&cut)?;
+    let holding = &args.holding;
+    if cut.pairs.len() > 1 && limits(&holding.schedule) != Limits::default() {
+        return Err(Failure::usage(format!(
+            "--max-packets and --max-bytes count for each of the {} pairs by itself, so they would not limit the whole",
+            cut.pairs.len()
+        ))
+        .mend("leave them out and limit the time with --for")
+        .into());
+    }
+    let faults = parting(&args.mode).map_err(Failure::usage)?;
+    let mut rules = Vec::new();
+    for (a, b) in &cut.pairs {
+        let (target, peer, one_way) =
+            if a.is_peer_only() { (b, a, Direction::Ingress) } else { (a, b, Direction::Egress) };
+        let direction = Some(if args.one_way { one_way } else { Direction::Both });
+        let arrow = if args.one_way { "->" } else { "<->" };
+        rules.push(RuleSpec {
+            name: format!("{} {a} {arrow} {b}", fault_flags::describe(&faults)),
+            target: target.clone(),
+            peer: Some(peer.clone()),
+            matching: MatchSpec { direction, connections: args.connections, ..MatchSpec::default() },
+            faults,
+            schedule: schedule(&holding.schedule, Some(holding.duration()))?,
+            limits: limits(&holding.schedule),
+            shadow: holding.safety.shadow,
+            seed: holding.schedule.seed,
+            lease: lease(&holding.safety),
+        });
+    }
+    checked(RuleSet { name: format!("{} {}", fault_flags::describe(&faults), cut.name), rules })
+}
+
+/// A pair with no side here cannot be cut here, and a cut with holes in it is worse than none.
+fn refuse_unreachable(cut: &Cut) -> Result<(), Failure> {
+    let remote: Vec<&(Target, Target)> =
+        cut.pairs.iter().filter(|(a, b)| a.is_peer_only() && b.is_peer_only()).collect();
+    let here = "host, cgroup:/path, unit:name.service, netns:name, pid:1234";
+    match (remote.as_slice(), cut.pairs.len()) {
+        ([], _) => Ok(()),
+        ([(a, b)], 1) => Err(Failure::usage(format!("neither {a} nor {b} is on this machine"))
+            .mend(format!("name at least one of {here}"))),
+        (some, _) => {
+            let words: Vec<String> = some.iter().map(|(a, b)| format!("{a} and {b}")).collect();
+            Err(Failure::usage(format!(
+                "nothing was cut, because these have no side on this machine: {}",
+                words.join("; ")
+            ))
+            .mend(format!("of every pair name one as {here}, or run chaos where it is")))
+        }
+    }
+}
+
+/// The fault of `chaos partition`, which this command line has a command for; `mode` is the value of its
+/// own flag.
+pub(crate) fn parting(mode: &str) -> Result<Faults, String> {
+    let mut faults = Faults::default();
+    for info in FAULTS.iter().filter(|info| info.kind == FaultKind::Partition) {
+        (info.parse)(mode, &mut faults)?;
+    }
+    Ok(faults)
+}
+
+/// Rules that make no sense end here.
+fn checked(set: RuleSet) -> Result<RuleSet> {
+    for rule in &set.rules {
+        validate(rule).map_err(Failure::senseless)?;
+    }
+    Ok(set)
 }
 
 /// Forwarded packets belong to no process, so a rule for some processes never meets them.

@@ -12,7 +12,11 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+const BPF_CGROUP_INET4_CONNECT: u32 = 10;
 const BPF_TCX_INGRESS: u32 = 46;
+/// `bpf_set_retval`, from Linux 5.18.
+const SET_RETVAL: i32 = 187;
 const LICENSE: &CStr = c"GPL";
 
 /// One instruction (`struct bpf_insn`).
@@ -73,11 +77,20 @@ struct MapCreate {
 }
 
 #[repr(C)]
+#[derive(Default)]
 struct ProgLoad {
     prog_type: u32,
     insn_count: u32,
     insns: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
 }
 
 #[repr(C)]
@@ -107,11 +120,28 @@ pub(super) fn create_map(
 
 /// Loads a tc program.
 pub(super) fn load_classifier(instructions: &[Instruction]) -> Result<OwnedFd, Errno> {
+    load(BPF_PROG_TYPE_SCHED_CLS, 0, instructions)
+}
+
+/// Loads a program that refuses `connect(2)` with an errno of its own; attached nowhere.
+pub(super) fn load_connect_hook() -> Result<OwnedFd, Errno> {
+    let refuse = [
+        Instruction::set(1, -libc::ECONNREFUSED),
+        Instruction::call(SET_RETVAL),
+        Instruction::set(0, 0),
+        Instruction::exit(),
+    ];
+    load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, &refuse)
+}
+
+fn load(prog_type: u32, attach_type: u32, instructions: &[Instruction]) -> Result<OwnedFd, Errno> {
     let attr = ProgLoad {
-        prog_type: BPF_PROG_TYPE_SCHED_CLS,
+        prog_type,
         insn_count: u32::try_from(instructions.len()).map_err(|_| Errno::E2BIG)?,
         insns: instructions.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
+        expected_attach_type: attach_type,
+        ..ProgLoad::default()
     };
     // SAFETY: the command reads a `ProgLoad`, and what it points to outlives the call.
     unsafe { bpf(BPF_PROG_LOAD, &attr) }

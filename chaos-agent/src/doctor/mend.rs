@@ -15,7 +15,7 @@ enum Family {
 }
 
 /// For what lies in a kernel module.
-pub(super) fn module(name: &str) -> String {
+pub(crate) fn module(name: &str) -> String {
     let load = format!("sudo modprobe {name}");
     match more_modules(family()) {
         Some(install) => format!("{load}; if there is no such module: {install}"),
@@ -24,7 +24,7 @@ pub(super) fn module(name: &str) -> String {
 }
 
 /// For what is part of the kernel or not there at all.
-pub(super) fn kernel_option(option: &str) -> String {
+pub(crate) fn kernel_option(option: &str) -> String {
     let install = match family() {
         Family::Debian => "sudo apt install linux-image-$(dpkg --print-architecture)",
         Family::Ubuntu => "sudo apt install linux-image-generic",

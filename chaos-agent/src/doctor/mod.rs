@@ -4,9 +4,9 @@
 //! little about what its distribution switched off.
 
 mod bpf;
-mod cgroups;
+pub(crate) mod cgroups;
 mod kernel;
-mod mend;
+pub(crate) mod mend;
 mod network;
 mod programs;
 mod rights;

@@ -29,8 +29,20 @@ pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, 
         attachments(&mut plan, &active, &shares, how)?;
         plan.explanations.extend(explain(spec));
     }
-    plan.attachments.dedup();
+    // What several rules have in common is told once.
+    plan.explanations = each_once(plan.explanations);
+    plan.attachments = each_once(plan.attachments);
     Ok(plan)
+}
+
+/// Without what was there before, in the same order.
+fn each_once<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    list.into_iter().fold(Vec::new(), |mut kept, item| {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+        kept
+    })
 }
 
 fn attachments(

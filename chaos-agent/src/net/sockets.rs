@@ -200,6 +200,18 @@ pub fn destroy(netlink: &mut Netlink, socket: &Socket) -> Result<bool, NetlinkEr
     }
 }
 
+/// Whether this kernel can [`destroy`]: asked with a socket that cannot exist, its port being 0. A kernel
+/// that can says `ENOENT` (`inet_diag_find_one_icsk`, Linux 6.18), one that cannot
+/// `EOPNOTSUPP`. Needs `CAP_NET_ADMIN`.
+pub fn can_destroy(netlink: &mut Netlink) -> Result<bool, NetlinkError> {
+    let request = SockDiagMessage::InetRequest(request(Transport::Tcp, SocketId::new_v4(), u32::MAX));
+    match netlink.change_as("asking for SOCK_DESTROY", SOCK_DESTROY, request) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
 fn request(transport: Transport, socket_id: SocketId, states: u32) -> InetRequest {
     let family = if socket_id.source_address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     InetRequest {

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     env::{DrawKind, Prob, Word, mix},
     verdict::{Corruption, Verdict},
@@ -102,11 +102,14 @@ pub fn place(corruption: &Corruption, index: u32, payload_len: u32) -> Option<(u
 pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Corrupt,
     name: "corrupt",
-    value_name: Some("RATE"),
+    value: Value::Required("RATE"),
     help: "Bits of the payload flip in a share of wire packets (5%); the receiver's checksum catches it, or with `,silent` the application reads wrong bytes; `,bits=3`, `,bytes=0-99`, `,correlation=25%`",
     default_direction: DefaultDirection::Egress,
     parse,
     describe,
+    check: None,
+    protos: &[],
+    needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     env::{DrawKind, Prob, Word},
     verdict::Verdict,
@@ -58,11 +58,14 @@ impl Fault for Duplicate {
 pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Duplicate,
     name: "duplicate",
-    value_name: Some("RATE"),
+    value: Value::Required("RATE"),
     help: "Wire packets arrive twice: a share of them (5%), with `,correlation=25%` in runs",
     default_direction: DefaultDirection::Egress,
     parse,
     describe,
+    check: None,
+    protos: &[],
+    needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]

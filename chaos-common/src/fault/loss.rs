@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     env::{DrawKind, Prob},
     verdict::Verdict,
@@ -65,11 +65,14 @@ impl Fault for Loss {
 pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Loss,
     name: "loss",
-    value_name: Some("RATE"),
+    value: Value::Required("RATE"),
     help: "Wire packets vanish: a share of them at random (10%, 0.1), or every n-th (every=7)",
     default_direction: DefaultDirection::Egress,
     parse,
     describe,
+    check: None,
+    protos: &[],
+    needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]

@@ -4,8 +4,14 @@
 pub mod corrupt;
 pub mod duplicate;
 pub mod loss;
+pub mod mtu;
 pub mod partition;
+pub mod reject;
+pub mod reset;
+pub mod stall;
 
+#[cfg(feature = "user")]
+use crate::packet::Class;
 use crate::{
     abi::{Direction, FlowMemory, Rule},
     env::{DrawKind, Draws, Prob, Word},
@@ -63,6 +69,11 @@ pub trait Fault: Copy + Default {
         false
     }
 
+    /// Connections are ended when they are so old, idle ones too, nanoseconds; 0 = never.
+    fn closes_after_ns(&self) -> u64 {
+        0
+    }
+
     /// Adds its wish to the verdict.
     fn decide<W: World>(&self, state: &Self::State, case: &Case<'_, W>, verdict: &mut Verdict);
 }
@@ -117,6 +128,49 @@ pub enum DefaultDirection {
     Both,
 }
 
+/// What a fault may need of the machine besides the programs that every fault needs.
+#[cfg(feature = "user")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A place where packets wait: a TAP device and a thread.
+    Line,
+    /// Single wire packets: a private veth pair. Needed only where [`Fault::needs_wire`] says so.
+    Normaliser,
+    /// A program at `connect(2)` of a cgroup that chooses the errno.
+    ConnectHook,
+    /// Ending sockets from outside, by `sock_diag`.
+    SockDestroy,
+}
+
+/// Whether the flag of a fault takes a value, and what the value is called in help.
+#[cfg(feature = "user")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `--name`.
+    None,
+    /// `--name VALUE`.
+    Required(&'static str),
+    /// `--name` or `--name VALUE`; without one the parser gets an empty text.
+    Optional(&'static str),
+}
+
+#[cfg(feature = "user")]
+impl FaultInfo {
+    /// How the flag is written: `--loss RATE`, `--partition [MODE]`.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        match self.value {
+            Value::None => format!("--{}", self.name),
+            Value::Required(value) => format!("--{} {value}", self.name),
+            Value::Optional(value) => format!("--{} [{value}]", self.name),
+        }
+    }
+}
+
+/// What is wrong with the parameters of a rule's faults, and what would work.
+#[cfg(feature = "user")]
+pub type Check = fn(&Faults) -> Result<(), String>;
+
 /// What the host needs to know about a fault kind; help texts, schema and tables come from it.
 #[cfg(feature = "user")]
 #[derive(Debug)]
@@ -125,17 +179,25 @@ pub struct FaultInfo {
     pub kind: FaultKind,
     /// Its name: the flag `--name`, the JSON key, the metric label.
     pub name: &'static str,
-    /// What the value is called in help; none = a flag without a value.
-    pub value_name: Option<&'static str>,
+    /// Whether the flag takes a value.
+    pub value: Value,
     /// One line of help.
     pub help: &'static str,
     /// Used when no direction is given.
     pub default_direction: DefaultDirection,
-    /// Reads the value (empty for a flag without one) into the faults of a rule; the error says
-    /// what was wrong and what is accepted.
+    /// Reads the value (empty when none was given) into the faults of a rule; the error says what
+    /// was wrong and what is accepted. It must not accept what reads as a target (`host`, `unit:a`):
+    /// that is how the word after a flag with an [`Value::Optional`] value is told from its value.
     pub parse: fn(&str, &mut Faults) -> Result<(), String>,
     /// The fault in plain words; none = off.
     pub describe: fn(&Faults) -> Option<String>,
+    /// What is wrong with these parameters, alone or beside the rule's other faults, and what would
+    /// work. Asked only when the fault is set; none = the parser has seen all there is to see.
+    pub check: Option<Check>,
+    /// The protocols it can act on; empty = every one.
+    pub protos: &'static [Class],
+    /// What it may need of the machine.
+    pub needs: &'static [Need],
 }
 
 macro_rules! faults {
@@ -220,6 +282,13 @@ macro_rules! faults {
                 false $( || self.$field.ends_connections() )+
             }
 
+            /// The shortest time after which connections are ended, nanoseconds; 0 = they are not.
+            #[must_use]
+            pub fn closes_after_ns(&self) -> u64 {
+                let all = [ $( self.$field.closes_after_ns(), )+ ];
+                all.into_iter().filter(|ns| *ns != 0).min().unwrap_or(0)
+            }
+
             /// What all faults together want done to one packet.
             #[inline(always)]
             pub fn decide<W: World>(&self, states: &States, case: &Case<'_, W>, verdict: &mut Verdict) {
@@ -251,6 +320,14 @@ faults! {
     loss: Loss,
     /// Bits of the payload flip.
     corrupt: Corrupt,
-    /// Every packet vanishes.
+    /// Every packet vanishes, or is answered.
     partition: Partition,
+    /// Large packets vanish.
+    mtu: Mtu,
+    /// Connections end with a reset.
+    reset: Reset,
+    /// Packets are answered with an error.
+    reject: Reject,
+    /// Data stops.
+    stall: Stall,
 }

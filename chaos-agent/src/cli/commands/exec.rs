@@ -15,6 +15,7 @@ use crate::{
         plan, privileges,
         report::{End, Reporter, Started, Summary},
         resolve, rule,
+        ruleset::AsOne,
     },
     engine::{Engine, EngineError, EngineOptions},
     exec::{self, ExitOutcome, Prepared},
@@ -74,12 +75,13 @@ impl Ended for ExitOutcome {
 pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
     if plan::wanted(&args.planning) {
         let own = Target::Cgroup(Hierarchy::discover()?.own_path()?);
-        let rule = rule::exec(args, own.clone(), &|name| resolve::addresses(&own, name))?;
+        let set = rule::exec(args, &own, &|name| resolve::addresses(&own, name))?;
         let remark = "The command would get a cgroup of its own below the one named here; only that is hit.";
-        return plan::print(&[rule], &args.planning, json, Some(remark));
+        return plan::print(&set.rules, &args.planning, json, Some(remark));
     }
-    rule::check_exec(args)?;
+    let set = rule::check_exec(args)?;
     privileges::require()?;
+    holding::require(&set)?;
     if let Some(warning) = exec::client_warning(&args.command) {
         output::warn(&warning);
     }
@@ -104,11 +106,12 @@ pub(crate) fn supervise<R: Ready, A: Armed>(
     // stdout belongs to the command.
     let mut reporter = Reporter::new(json, Stream::Err, false);
     let target = Target::Cgroup(ready.cgroup());
-    let rules = [rule::exec(args, target.clone(), &|name| resolve::addresses(&target, name))?];
-    let mut faults = arm(&rules).context("the fault could not be started, so the command was not run")?;
+    let set = rule::exec(args, &target, &|name| resolve::addresses(&target, name))?;
+    let armed = arm(&set.rules).context("the fault could not be started, so the command was not run")?;
+    let mut faults = AsOne { name: set.name.clone(), armed };
     if json {
         reporter.started(&Started {
-            rules: rules.iter().map(|rule| rule.name.clone()).collect(),
+            rules: vec![set.name.clone()],
             target: target.to_string(),
             duration: args.duration,
             shadow: args.safety.shadow,
@@ -130,7 +133,8 @@ pub(crate) fn supervise<R: Ready, A: Armed>(
         reporter.note("processes that the command started still run, now without the fault");
     }
     if !summary.matched && !args.allow_no_match {
-        reporter.note(&format!("no packet of the command was matched: {}", holding::causes(&rules[0])));
+        let causes = set.rules.first().map(holding::causes).unwrap_or_default();
+        reporter.note(&format!("no packet of the command was matched: {causes}"));
     }
     let exit = own_exit(ended.code(), &summary, args.allow_no_match);
     Ok((ended, exit))

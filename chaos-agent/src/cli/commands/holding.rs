@@ -12,37 +12,41 @@ use crate::{
         output::{self, Stream},
         plan, privileges,
         report::{End, Reporter, Started},
+        ruleset::{AsOne, RuleSet},
         world::Terminal,
     },
     engine::Engine,
+    needs,
     netns::{Netns, NetnsError},
     spec::{Connections, Direction, RuleSpec},
     targets::Target,
 };
 
-/// Arms the rule and holds it; `sides` are the targets the user named.
-pub(crate) fn run(rule: RuleSpec, args: &HoldingArgs, sides: &[&Target], json: bool) -> Result<ExitCode> {
+/// Arms the rules and holds them; `sides` are the targets the user named.
+pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, sides: &[&Target], json: bool) -> Result<ExitCode> {
+    let Some(first) = set.rules.first() else { return Ok(Exit::Done.into()) };
     if plan::wanted(&args.planning) {
-        return plan::print(&[rule], &args.planning, json, None);
+        return plan::print(&set.rules, &args.planning, json, None);
     }
     privileges::require()?;
+    require(set)?;
     // Before anything is armed: a Ctrl-C from here on ends the fault instead of us.
     let mut terminal = Terminal::new().context("signals cannot be awaited")?;
     let mut reporter = Reporter::new(json, Stream::Out, true);
     let holding = Holding {
         duration: args.duration(),
-        start_delay: rule.schedule.start_delay,
-        confirm: needs_confirmation(&rule, args, sides) && output::interactive(),
-        hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(&rule), rule.target),
+        start_delay: first.schedule.start_delay,
+        confirm: needs_confirmation(first, args, sides) && output::interactive(),
+        hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(first), first.target),
     };
-    let rules = [rule];
-    let engine = Engine::start(&rules, &plan::engine_options(&args.planning))
-        .with_context(|| format!("the fault `{}` could not be started", rules[0].name))?;
+    let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
+        .with_context(|| format!("the fault `{}` could not be started", set.name))?;
+    let engine = AsOne { name: set.name.clone(), armed: engine };
     reporter.started(&Started {
-        rules: rules.iter().map(|rule| rule.name.clone()).collect(),
-        target: rules[0].target.to_string(),
+        rules: vec![set.name.clone()],
+        target: set.targets(),
         duration: Some(holding.duration),
-        shadow: rules[0].shadow,
+        shadow: first.shadow,
     });
     let summary = hold::hold(engine, &holding, &mut terminal, &mut reporter)?;
     match summary.end {
@@ -53,6 +57,11 @@ pub(crate) fn run(rule: RuleSpec, args: &HoldingArgs, sides: &[&Target], json: b
             Ok(Exit::Done.into())
         }
     }
+}
+
+/// Refuses what this machine cannot do.
+pub(crate) fn require(set: &RuleSet) -> Result<(), Failure> {
+    set.rules.iter().try_for_each(needs::check).map_err(Failure::impossible)
 }
 
 /// A fault on the machine the user types on can lock the user out; one that ends sooner than the

@@ -9,6 +9,6 @@ use crate::cli::{args::InjectArgs, resolve, rule};
 
 /// Breaks the network of one target until the time is over.
 pub(crate) fn run(args: &InjectArgs, json: bool) -> Result<ExitCode> {
-    let rule = rule::inject(args, &|name| resolve::addresses(&args.target, name))?;
-    holding::run(rule, &args.holding, &[&args.target], json)
+    let rules = rule::inject(args, &|name| resolve::addresses(&args.target, name))?;
+    holding::run(&rules, &args.holding, &[&args.target], json)
 }

@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::holding;
-use crate::cli::{args::PartitionArgs, rule};
+use crate::{
+    cli::{args::PartitionArgs, rule},
+    targets::Target,
+};
 
-/// Cuts two sides apart until the time is over.
+/// Cuts sides apart until the time is over.
 pub(crate) fn run(args: &PartitionArgs, json: bool) -> Result<ExitCode> {
-    let rule = rule::partition(args)?;
-    holding::run(rule, &args.holding, &[&args.a, &args.b], json)
+    let rules = rule::partition(args)?;
+    let sides: Vec<&Target> = args.sides.iter().flat_map(|group| &group.0).chain(args.middle()).collect();
+    holding::run(&rules, &args.holding, &sides, json)
 }

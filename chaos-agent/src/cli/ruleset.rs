@@ -1,0 +1,96 @@
+//! Several rules that the user sees as one fault: one name, one set of counters, one change.
+
+use super::hold::Armed;
+use crate::{
+    engine::{Counters, EngineError, Event, RuleStats},
+    spec::RuleSpec,
+};
+
+/// The rules of one command.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RuleSet {
+    /// What the user sees, such as `partition {a,b} <-> {c,d}`.
+    pub(crate) name: String,
+    /// One or more; all go to one engine at once.
+    pub(crate) rules: Vec<RuleSpec>,
+}
+
+impl RuleSet {
+    /// Whom the rules are for, each once.
+    pub(crate) fn targets(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for rule in &self.rules {
+            let name = rule.target.to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+}
+
+/// Armed rules that count as one.
+pub(crate) struct AsOne<A> {
+    pub(crate) name: String,
+    pub(crate) armed: A,
+}
+
+impl<A: Armed> Armed for AsOne<A> {
+    fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
+        self.armed.tick()
+    }
+
+    fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
+        Ok(vec![total(&self.name, &self.armed.stats()?)])
+    }
+
+    fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
+        Ok(vec![total(&self.name, &self.armed.stop()?)])
+    }
+}
+
+fn total(name: &str, rules: &[RuleStats]) -> RuleStats {
+    let mut all = RuleStats { name: name.to_owned(), ..RuleStats::default() };
+    for rule in rules {
+        all.egress = sum(&all.egress, &rule.egress);
+        all.ingress = sum(&all.ingress, &rule.ingress);
+    }
+    all
+}
+
+fn sum(a: &Counters, b: &Counters) -> Counters {
+    Counters {
+        matched_packets: a.matched_packets + b.matched_packets,
+        matched_bytes: a.matched_bytes + b.matched_bytes,
+        dropped_packets: a.dropped_packets + b.dropped_packets,
+        dropped_bytes: a.dropped_bytes + b.dropped_bytes,
+        shadowed_packets: a.shadowed_packets + b.shadowed_packets,
+        shadowed_bytes: a.shadowed_bytes + b.shadowed_bytes,
+        lease_packets: a.lease_packets + b.lease_packets,
+        lease_bytes: a.lease_bytes + b.lease_bytes,
+        expired_packets: a.expired_packets + b.expired_packets,
+        expired_bytes: a.expired_bytes + b.expired_bytes,
+        limited_packets: a.limited_packets + b.limited_packets,
+        limited_bytes: a.limited_bytes + b.limited_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_of_all_rules_are_one() {
+        let rule = |matched_packets, dropped_bytes| RuleStats {
+            name: "a part".to_owned(),
+            egress: Counters { matched_packets, ..Counters::default() },
+            ingress: Counters { dropped_bytes, ..Counters::default() },
+        };
+        let all = total("the whole", &[rule(1, 20), rule(2, 30)]);
+        assert_eq!(
+            (all.name.as_str(), all.egress.matched_packets, all.ingress.dropped_bytes),
+            ("the whole", 3, 50)
+        );
+        assert_eq!(total("nothing", &[]), RuleStats { name: "nothing".to_owned(), ..RuleStats::default() });
+    }
+}
