@@ -5,6 +5,7 @@
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
 mod corpus;
+mod dist;
 mod layout;
 mod life;
 mod limits;
@@ -14,4 +15,5 @@ mod parse;
 mod statistics;
 mod support;
 mod threads;
+mod units;
 mod wire;
