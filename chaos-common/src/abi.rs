@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Compiled into the object and compared when it is loaded.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Rules (and clauses) that the layout can address.
 pub const RULES_MAX: usize = 4096;

@@ -2,9 +2,13 @@
 //! order in which faults of one rule act, as in `sch_netem.c`.
 
 pub mod corrupt;
+pub mod delay;
 pub mod duplicate;
 pub mod loss;
 pub mod partition;
+pub mod rate;
+pub mod reorder;
+pub mod rtt;
 
 use crate::{
     abi::{Direction, FlowMemory, Rule},
@@ -61,6 +65,15 @@ pub trait Fault: Copy + Default {
     /// Connections that exist are ended when it begins, idle ones too.
     fn ends_connections(&self) -> bool {
         false
+    }
+
+    /// Whether it makes sense together with the others of its rule.
+    ///
+    /// # Errors
+    /// A sentence that says what does not, and what would.
+    #[cfg(feature = "user")]
+    fn check(&self, _faults: &Faults) -> Result<(), String> {
+        Ok(())
     }
 
     /// Adds its wish to the verdict.
@@ -220,6 +233,16 @@ macro_rules! faults {
                 false $( || self.$field.ends_connections() )+
             }
 
+            /// Whether the faults make sense together.
+            ///
+            /// # Errors
+            /// A sentence that says what does not, and what would.
+            #[cfg(feature = "user")]
+            pub fn check(&self) -> Result<(), String> {
+                $( self.$field.check(self)?; )+
+                Ok(())
+            }
+
             /// What all faults together want done to one packet.
             #[inline(always)]
             pub fn decide<W: World>(&self, states: &States, case: &Case<'_, W>, verdict: &mut Verdict) {
@@ -253,4 +276,12 @@ faults! {
     corrupt: Corrupt,
     /// Every packet vanishes.
     partition: Partition,
+    /// Packets wait until a link is free. Behind all that makes them vanish: what is lost does not use it.
+    rate: Rate,
+    /// Packets are late. They are sent over the link first, and are under way then.
+    delay: Delay,
+    /// Packets are late in both directions.
+    rtt: Rtt,
+    /// Some of those that are late are not. Last, because it looks at the others' wishes.
+    reorder: Reorder,
 }
