@@ -2,12 +2,16 @@
 //! order in which faults of one rule act, as in `sch_netem.c`.
 
 pub mod corrupt;
+pub mod delay;
 pub mod duplicate;
 pub mod loss;
 pub mod mtu;
 pub mod partition;
+pub mod rate;
 pub mod reject;
+pub mod reorder;
 pub mod reset;
+pub mod rtt;
 pub mod stall;
 
 #[cfg(feature = "user")]
@@ -200,6 +204,18 @@ pub struct FaultInfo {
     pub needs: &'static [Need],
 }
 
+#[cfg(feature = "user")]
+impl Faults {
+    /// Whether the faults make sense together.
+    ///
+    /// # Errors
+    /// A sentence that says what does not, and what would.
+    pub fn check(&self) -> Result<(), String> {
+        let set = FAULTS.iter().filter(|info| (info.describe)(self).is_some());
+        set.filter_map(|info| info.check).try_for_each(|check| check(self))
+    }
+}
+
 macro_rules! faults {
     ($( $(#[$doc:meta])* $field:ident : $Kind:ident ),+ $(,)?) => {
         /// The kinds of fault, in the order in which they act.
@@ -330,4 +346,12 @@ faults! {
     reject: Reject,
     /// Data stops.
     stall: Stall,
+    /// Packets wait until a link is free. Behind all that makes them vanish: what is lost does not use it.
+    rate: Rate,
+    /// Packets are late. They are sent over the link first, and are under way then.
+    delay: Delay,
+    /// Packets are late in both directions.
+    rtt: Rtt,
+    /// Some of those that are late are not. Last, because it looks at the others' wishes.
+    reorder: Reorder,
 }

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Value};
 use crate::{
     env::{DrawKind, Prob},
     judge::opens_connection,
@@ -153,7 +153,9 @@ fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
             fault.per_connection = 1;
         } else {
             fault.probability = crate::units::parse_share(part).map_err(|_| {
-                format!("`{part}` is not a reset: write now, syn, after=5s, after=1MiB, 10% or 10%/connection")
+                format!(
+                    "`{part}` is not a reset: write now, syn, after=5s, after=1MiB, 10% or 10%/connection"
+                )
             })?;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Value};
 use crate::{
     packet::{Class, tcp},
     verdict::{Answer, Verdict, answers},
