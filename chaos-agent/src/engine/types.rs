@@ -137,6 +137,17 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// Both together.
+            #[must_use]
+            pub const fn plus(&self, other: &Self) -> Self {
+                Self {
+                    $(
+                        $packets: self.$packets + other.$packets,
+                        $bytes: self.$bytes + other.$bytes,
+                    )+
+                }
+            }
+
             /// By reason: packets and bytes.
             #[must_use]
             pub const fn of(&self, count: Count) -> Tally {
