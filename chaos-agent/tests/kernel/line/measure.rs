@@ -1,0 +1,99 @@
+//! How late the line is, and how much it carries.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use chaos_agent::lines::LineOptions;
+
+use super::rig::{MS, Rig, now_ns, word};
+use crate::support::{alone, skip};
+
+/// The share of a sorted list, in thousandths.
+fn at(sorted: &[u64], per_mille: usize) -> u64 {
+    sorted[(sorted.len() * per_mille / 1_000).min(sorted.len() - 1)]
+}
+
+#[test]
+fn ten_thousand_frames_are_hardly_late() {
+    const FRAMES: u32 = 10_000;
+    if skip("line: ten thousand frames are hardly late") {
+        return;
+    }
+    let _alone = alone();
+    let mut rig = Rig::new();
+    let thread = rig.serve(LineOptions::default());
+    let rig = &rig;
+    let caught = std::thread::scope(|scope| {
+        let catcher = scope.spawn(move || rig.catch(FRAMES as usize, Duration::from_secs(20)));
+        for number in 0..FRAMES {
+            rig.push(number, word(now_ns() + 10 * MS, 1), 200);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        catcher.join().unwrap()
+    });
+    assert_eq!(caught.len(), FRAMES as usize);
+    let mut late: Vec<u64> =
+        caught.iter().map(|one| one.at_ns.saturating_sub(one.word & ((1 << 48) - 1))).collect();
+    late.sort_unstable();
+    let mean = late.iter().sum::<u64>() / u64::from(FRAMES);
+    println!("{}", thread.scheduling());
+    println!(
+        "late at the device, ns: mean {mean}, p50 {}, p99 {}, p999 {}, max {}",
+        at(&late, 500),
+        at(&late, 990),
+        at(&late, 999),
+        at(&late, 1_000)
+    );
+    let stats = thread.stats();
+    println!(
+        "by its own account: mean {}, p50 <= {:?}, p99 <= {:?}, max {}",
+        stats.mean_lateness_ns(),
+        stats.lateness_at_most_ns(500),
+        stats.lateness_at_most_ns(990),
+        stats.lateness_max_ns
+    );
+    assert_eq!((stats.released, stats.late), (u64::from(FRAMES), 0));
+    // Generous: the machine that tests may be busy.
+    let bound = if thread.scheduling().is_real_time() { MS } else { 20 * MS };
+    assert!(at(&late, 500) < bound);
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, with --ignored --nocapture"]
+fn throughput() {
+    const LENGTH: usize = 60_000;
+    let _alone = alone();
+    for delay_ms in [0, 10, 50] {
+        let mut rig = Rig::new();
+        let thread = rig.serve(LineOptions::default());
+        let rig = &rig;
+        let over = AtomicBool::new(false);
+        let caught = std::thread::scope(|scope| {
+            let catcher = scope.spawn(|| {
+                let mut count = 0;
+                while !over.load(SeqCst) {
+                    count += rig.catch(64, Duration::from_millis(10)).len();
+                }
+                count
+            });
+            let start = Instant::now();
+            let mut number = 0;
+            while start.elapsed() < Duration::from_secs(3) {
+                rig.push(number, word(now_ns() + delay_ms * MS, 1), LENGTH);
+                number += 1;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            over.store(true, SeqCst);
+            catcher.join().unwrap()
+        });
+        let stats = thread.stats();
+        let gigabits = |frames: u64| frames as f64 * LENGTH as f64 * 8.0 / 3e9;
+        println!(
+            "{delay_ms} ms: read {:.1} Gb/s, written {:.1} Gb/s, caught {caught}, {stats:?}",
+            gigabits(stats.read),
+            gigabits(stats.written)
+        );
+    }
+}
