@@ -66,7 +66,7 @@ pub(super) struct Server {
     beat_ns: u64,
     /// When rules were asked last.
     check_ns: u64,
-    /// When frames waited last.
+    /// When the last frame came.
     busy_ns: u64,
     /// No memory is left over from a crowd.
     trimmed: bool,
@@ -181,8 +181,12 @@ impl Server {
 
     /// Writes what it can in a short time; every device is closed with `self`.
     fn finish(&mut self) {
+        let until_ns = now_ns().saturating_add(END_NS);
+        for place in 0..self.lines.len() {
+            self.read(place, ALL);
+        }
         let held = self.heap.take(|_| true);
-        self.flush(held, now_ns().saturating_add(END_NS));
+        self.flush(held, until_ns);
         self.show_held();
     }
 
@@ -192,10 +196,7 @@ impl Server {
         }
         self.watch.heartbeat(now_ns);
         self.beat_ns = now_ns;
-        if self.heap.len() > 0 {
-            self.busy_ns = now_ns;
-            self.trimmed = false;
-        } else if !self.trimmed && now_ns.saturating_sub(self.busy_ns) > TRIM_NS {
+        if self.heap.len() == 0 && !self.trimmed && now_ns.saturating_sub(self.busy_ns) > TRIM_NS {
             self.trim();
         }
     }
@@ -236,7 +237,9 @@ impl Server {
     fn flush(&mut self, frames: Vec<Frame>, until_ns: u64) {
         for frame in frames {
             let now = now_ns();
+            // There may be many: nobody else's frames wait for them.
             self.beat(now);
+            self.release(now);
             if now > until_ns {
                 self.lose(frame, |shared| &shared.counters.write_errors);
             } else {
@@ -361,6 +364,7 @@ impl Server {
             self.flush(held, u64::MAX);
         }
         let buffer = self.pool.keep(&mut self.scratch, length);
+        (self.busy_ns, self.trimmed) = (now, false);
         let mut frame = Frame { release_ns, slot, line: place as u16, length, buffer };
         if over {
             if drain {

@@ -142,7 +142,7 @@ fn holds_a_line() {
     let thread = LineThread::start(rules, LineOptions::default()).unwrap();
     thread.add(make(&netns).fd).unwrap();
     println!("\nheld");
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_mins(1));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use chaos_agent::lines::LineOptions;
 
 use super::rig::{MS, Rig, now_ns, word};
-use crate::support::{alone, skip};
+use crate::support::{alone, eventually, skip};
 
 /// The share of a sorted list, in thousandths.
 fn at(sorted: &[u64], per_mille: usize) -> u64 {
@@ -89,11 +89,38 @@ fn throughput() {
             catcher.join().unwrap()
         });
         let stats = thread.stats();
-        let gigabits = |frames: u64| frames as f64 * LENGTH as f64 * 8.0 / 3e9;
+        let megabits = |frames: u64| frames * LENGTH as u64 * 8 / 3_000_000;
         println!(
-            "{delay_ms} ms: read {:.1} Gb/s, written {:.1} Gb/s, caught {caught}, {stats:?}",
-            gigabits(stats.read),
-            gigabits(stats.written)
+            "{delay_ms} ms: read {} Mb/s, written {} Mb/s, caught {caught}, {stats:?}",
+            megabits(stats.read),
+            megabits(stats.written)
         );
     }
+}
+
+#[test]
+fn the_memory_of_a_crowd_is_given_back() {
+    if skip("line: the memory of a crowd is given back") {
+        return;
+    }
+    let _alone = alone();
+    let resident_kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap()
+    };
+    let mut rig = Rig::new();
+    let thread = rig.serve(LineOptions { limit_bytes: 64 << 20, ..LineOptions::default() });
+    let before = resident_kib();
+    let far = now_ns() + 60_000 * MS;
+    for number in 0..2_000 {
+        rig.push(number, word(far, 1), 60_000);
+    }
+    eventually("all are read", Duration::from_secs(5), || thread.stats().read == 2_000);
+    let full = resident_kib();
+    assert!(thread.stats().overflow > 900 && full - before < 80 << 10, "{before} to {full} KiB");
+    rig.rules.end(1);
+    eventually("all have left", Duration::from_secs(5), || thread.stats().held_frames == 0);
+    eventually("the memory is back", Duration::from_secs(5), || resident_kib() < before + (8 << 10));
+    println!("{before} KiB, {full} KiB with 64 MiB of frames, {} KiB afterwards", resident_kib());
 }

@@ -161,9 +161,9 @@ impl Rig {
             Some(&mut control),
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC,
         )?;
-        let stamp = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::ScmTimestampns(time) => Some(ns(time)),
-            _ => None,
+        let stamp = message.cmsgs()?.find_map(|control| {
+            let ControlMessageOwned::ScmTimestampns(time) = control else { return None };
+            Some(ns(time))
         });
         let length = message.bytes;
         let number = u32::from_ne_bytes(frame[..4].try_into().unwrap());
