@@ -65,9 +65,9 @@ fn ten_thousand_frames_are_hardly_late() {
 fn throughput() {
     const LENGTH: usize = 60_000;
     let _alone = alone();
-    for delay_ms in [0, 10, 50] {
+    for (delay_ms, real_time) in [(0, true), (0, false), (1, true), (10, true), (10, false), (50, true)] {
         let mut rig = Rig::new();
-        let thread = rig.serve(LineOptions::default());
+        let thread = rig.serve(LineOptions { real_time, ..LineOptions::default() });
         let rig = &rig;
         let over = AtomicBool::new(false);
         let caught = std::thread::scope(|scope| {
@@ -91,7 +91,7 @@ fn throughput() {
         let stats = thread.stats();
         let megabits = |frames: u64| frames * LENGTH as u64 * 8 / 3_000_000;
         println!(
-            "{delay_ms} ms: read {} Mb/s, written {} Mb/s, caught {caught}, {stats:?}",
+            "{delay_ms} ms, real-time {real_time}: read {} Mb/s, written {} Mb/s, caught {caught}, {stats:?}",
             megabits(stats.read),
             megabits(stats.written)
         );
