@@ -165,8 +165,6 @@ pub struct Job {
     pub kinds: u32,
     /// The packet's ordinal in that rule and direction.
     pub ordinal: u64,
-    /// What that rule wants.
-    pub wish: Verdict,
     /// What all want.
     pub verdict: Verdict,
 }

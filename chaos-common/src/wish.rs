@@ -29,8 +29,9 @@ pub fn judge_rule<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
         begins::FOLLOWS => return true,
         _ => {}
     }
-    while ask(world, job, index) {}
-    finish(world, job, index)
+    let mut wish = Verdict::PASS;
+    while ask(world, job, &mut wish, index) {}
+    finish(world, job, &mut wish, index)
 }
 
 /// The n-th rule that matches, its slot, and what it remembers.
@@ -70,15 +71,15 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
             begins::NOTHING
         };
     }
-    job.wish = Verdict::PASS;
     job.kinds = rule.kinds;
     job.ordinal = ordinal(world, rule, state, job.direction());
     begins::ACTS
 }
 
-/// Asks the next fault of the rule what it wants. False = all have been asked.
+/// Asks the next fault of the rule what it wants; `wish` is [`Verdict::PASS`] before the first. False = all
+/// have been asked.
 #[inline(always)]
-pub fn ask<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
+pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -> bool {
     let Some((rule, _, state)) = matched(world, job, index) else { return false };
     if job.kinds == 0 {
         return false;
@@ -97,20 +98,19 @@ pub fn ask<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
     }
     let draws =
         Draws { seed: rule.seed, stream: rule.id << 1 | job.direction() as u64, ordinal: job.ordinal };
-    let mut wish = job.wish;
-    rule.faults.decide(kind, states, &Case { world, job, rule, draws, flow }, &mut wish);
-    job.wish = wish;
+    rule.faults.decide(kind, states, &Case { world, job, rule, draws, flow }, wish);
     true
 }
 
 /// Books what the faults of the rule want. False = nothing.
 #[inline(always)]
-pub fn finish<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
+pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -> bool {
     let Some((rule, slot, state)) = matched(world, job, index) else { return false };
-    let mut wish = job.wish;
     if job.has(job_flags::HELD) {
         // It was judged by the others before it began to wait.
-        wish = Verdict { drop_by: wish.drop_by | wish.answer_by, ..Verdict::PASS };
+        let drop_by = wish.drop_by | wish.answer_by;
+        *wish = Verdict::PASS;
+        wish.drop_by = drop_by;
     }
     if wish.is_pass() {
         return false;
@@ -123,13 +123,13 @@ pub fn finish<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
         count(world, slot, job, Count::Shadowed);
         return false;
     }
-    count_wish(world, slot, job, &wish);
+    count_wish(world, slot, job, wish);
     wish.hold_slot = slot;
     wish.longest_ns = wish.hold_ns();
     if wish.hold_by != 0 {
         wish.epoch_ns = rule.armed_ns;
     }
-    job.verdict.merge(&wish);
+    job.verdict.merge(wish);
     true
 }
 

@@ -220,7 +220,6 @@ fn jobs() -> Vec<Layout> {
             matches,
             kinds,
             ordinal,
-            wish,
             verdict
         }),
         layout!(Answer { what, code, code6, mtu, address, address6 }),

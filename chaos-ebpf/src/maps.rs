@@ -10,6 +10,7 @@ use chaos_common::{
         FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
     },
     job::Job,
+    verdict::Verdict,
 };
 
 const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
@@ -104,6 +105,10 @@ pub(crate) static CHAOS_ORDER: LruHashMap<FlowKey, FlowOrder> = LruHashMap::with
 /// Distributions by number. Written by the agent before a rule names them.
 #[map]
 pub(crate) static CHAOS_DISTS: Array<DistTable> = Array::with_max_entries(DIST_TABLES, MMAPABLE);
+
+/// What the rule that is asked wants, one a CPU. Written here only.
+#[map]
+pub(crate) static CHAOS_WISH: PerCpuArray<Verdict> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes of the packet being changed, one a CPU. Written here only.
 #[map]

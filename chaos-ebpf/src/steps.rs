@@ -9,13 +9,14 @@ use chaos_common::{
     judge::{Steps, advance, gather, prepare, wants_wire},
     packet::parse,
     protect::is_protected,
+    verdict::Verdict,
     wish::{ask, begin, begins, finish, settle},
     world::World as _,
 };
 
 use crate::{
     frame::Skb,
-    maps::CHAOS_JOB,
+    maps::{CHAOS_JOB, CHAOS_WISH},
     owner::{learn, track_flow},
     world::Tables,
 };
@@ -26,6 +27,13 @@ use crate::{
 pub(crate) fn job() -> Option<&'static mut Job> {
     // SAFETY: the element is this CPU's own, and held only until the program or step ends.
     CHAOS_JOB.get_ptr_mut(0).map(|job| unsafe { &mut *job })
+}
+
+/// What the rule that is asked wants, likewise.
+#[inline(always)]
+fn wish() -> Option<&'static mut Verdict> {
+    // SAFETY: as for the job.
+    CHAOS_WISH.get_ptr_mut(0).map(|wish| unsafe { &mut *wish })
 }
 
 macro_rules! step {
@@ -86,15 +94,20 @@ step!(
 );
 step!(
     /// [`begin`]
-    chaos_begin(skb, index) -> job, tables: begin(&tables, job, index)
+    chaos_begin(skb, index) -> job, tables: {
+        if let Some(wish) = wish() {
+            *wish = Verdict::PASS;
+        }
+        begin(&tables, job, index)
+    }
 );
 step!(
     /// [`ask`]
-    chaos_ask(skb, index) -> job, tables: ask(&tables, job, index)
+    chaos_ask(skb, index) -> job, tables: wish().is_some_and(|wish| ask(&tables, job, wish, index))
 );
 step!(
     /// [`finish`]
-    chaos_finish(skb, index) -> job, tables: finish(&tables, job, index)
+    chaos_finish(skb, index) -> job, tables: wish().is_some_and(|wish| finish(&tables, job, wish, index))
 );
 step!(
     /// [`chaos_common::wish::judge_rule`], whose steps are proved one by one.

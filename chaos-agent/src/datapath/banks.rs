@@ -95,6 +95,10 @@ impl Maps {
         for (index, clause) in tables.clauses.iter().enumerate() {
             self.clauses.set(bank * RULES_MAX + index, *clause);
         }
+        // A slot without a rule says so: the delay line's thread looks there.
+        for slot in 0..CAPACITY as usize {
+            self.rules.set_word(bank * CAPACITY as usize + slot, 0, 0);
+        }
         for (slot, rule) in &tables.rules {
             if *slot >= CAPACITY || !self.rules.set(bank * CAPACITY as usize + *slot as usize, *rule) {
                 return Err(DatapathError::Full {

@@ -1,7 +1,14 @@
 //! Array maps in our address space (`BPF_F_MMAPABLE`, Linux 5.5): a table of a thousand rules is
 //! written without a system call an entry.
 
-use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
+use std::{
+    io,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::BorrowedFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -16,6 +23,8 @@ pub(super) struct Mapped<T> {
 
 // SAFETY: the memory belongs to the kernel object and is the same for every thread.
 unsafe impl<T> Send for Mapped<T> {}
+// SAFETY: others (the kernel) change it at any time as it is; every access is volatile or atomic.
+unsafe impl<T> Sync for Mapped<T> {}
 
 impl<T: Copy> Mapped<T> {
     /// The kernel places elements at multiples of eight bytes (`array_map_alloc`).
@@ -38,7 +47,7 @@ impl<T: Copy> Mapped<T> {
     }
 
     /// Writes an element; false = there is none of that index.
-    pub(super) fn set(&mut self, index: usize, value: T) -> bool {
+    pub(super) fn set(&self, index: usize, value: T) -> bool {
         let Some(at) = self.at(index) else { return false };
         // SAFETY: inside the mapping and aligned to eight bytes; volatile, because the kernel reads it too.
         unsafe { at.write_volatile(value) };
@@ -46,7 +55,7 @@ impl<T: Copy> Mapped<T> {
     }
 
     /// Writes one 64-bit word of an element, and nothing beside it.
-    pub(super) fn set_word(&mut self, index: usize, word: usize, value: u64) {
+    pub(super) fn set_word(&self, index: usize, word: usize, value: u64) {
         if word < size_of::<T>() / 8
             && let Some(at) = self.at(index)
         {
@@ -54,6 +63,29 @@ impl<T: Copy> Mapped<T> {
             let at = unsafe { at.cast::<u64>().add(word) };
             // SAFETY: aligned to eight bytes; volatile, because the kernel reads it too.
             unsafe { at.write_volatile(value) };
+        }
+    }
+
+    /// One 64-bit word of an element, for what several change at once.
+    fn atomic(&self, index: usize, word: usize) -> Option<&AtomicU64> {
+        let at = self.at(index).filter(|_| word < size_of::<T>() / 8)?;
+        // SAFETY: inside the element, which is inside the mapping.
+        let at = unsafe { at.cast::<u64>().add(word) };
+        // SAFETY: aligned to eight bytes, and mapped as long as `self` lives.
+        Some(unsafe { AtomicU64::from_ptr(at) })
+    }
+
+    /// Reads one 64-bit word of an element.
+    pub(super) fn word(&self, index: usize, word: usize) -> Option<u64> {
+        self.atomic(index, word).map(|word| word.load(Ordering::Acquire))
+    }
+
+    /// Takes `n` off one 64-bit word of an element, in one atomic step, but never below 0.
+    pub(super) fn subtract(&self, index: usize, word: usize, n: u64) {
+        if let Some(word) = self.atomic(index, word) {
+            let less = |value: u64| Some(value.saturating_sub(n));
+            // It always succeeds: the closure never gives up.
+            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         }
     }
 

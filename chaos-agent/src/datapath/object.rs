@@ -26,7 +26,7 @@ pub const PROGRAMS: [&str; 8] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 24] = [
+pub(super) const SHARED: [&str; 25] = [
     "CHAOS_CONTROL",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
@@ -49,6 +49,7 @@ pub(super) const SHARED: [&str; 24] = [
     "CHAOS_ORDER",
     "CHAOS_DISTS",
     "CHAOS_SCRATCH",
+    "CHAOS_WISH",
     "CHAOS_JOB",
     "AYA_LOGS",
 ];

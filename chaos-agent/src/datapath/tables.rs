@@ -1,17 +1,24 @@
 //! Handles to the shared tables, taken from the first instance.
 
-use std::os::fd::AsFd as _;
+use std::{mem::offset_of, os::fd::AsFd as _, sync::Arc};
 
 use aya::{
     Ebpf, Pod,
     maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
 };
-use chaos_common::abi::{
-    BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Direction, Flow, FlowKey, Header,
-    Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
+use chaos_common::{
+    abi::{
+        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_ENTRIES, DIST_TABLES, Device, DeviceKey,
+        Direction, DistTable, Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
+    },
+    dist,
 };
 
-use super::{DatapathError, DirectionCounters, KernelLog, memory::Mapped};
+use super::{
+    DatapathError, DirectionCounters, KernelLog,
+    line_watch::{HELD, TableWatch},
+    memory::Mapped,
+};
 
 /// Rules that the tables hold; the layout itself reaches to [`RULES_MAX`].
 pub const CAPACITY: u32 = 256;
@@ -20,17 +27,19 @@ pub const CAPACITY: u32 = 256;
 pub(super) const SETS: usize = 4096;
 
 /// What a [`RuleState`] is in memory that is written field by field.
-type StateWords = [u64; size_of::<RuleState>() / 8];
+pub(super) type StateWords = [u64; size_of::<RuleState>() / 8];
 
 /// The shared tables.
 pub struct Maps {
-    pub(super) control: Mapped<u64>,
+    pub(super) control: Arc<Mapped<u64>>,
     pub(super) headers: Mapped<Header>,
     pub(super) sets: Mapped<Set>,
     pub(super) clauses: Mapped<Clause>,
-    pub(super) rules: Mapped<Rule>,
+    pub(super) rules: Arc<Mapped<Rule>>,
     pub(super) ports: Mapped<u32>,
-    states: Mapped<StateWords>,
+    states: Arc<Mapped<StateWords>>,
+    dists: Mapped<DistTable>,
+    dists_written: usize,
     pub(super) devices: HashMap<MapData, DeviceKey, Device>,
     pub(super) nets4: LpmTrie<MapData, [u32; 2], u32>,
     pub(super) nets6: LpmTrie<MapData, [u32; 5], u32>,
@@ -78,13 +87,15 @@ impl Maps {
         let banks = BANKS as usize;
         let capacity = CAPACITY as usize;
         Ok(Self {
-            control: taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?,
+            control: Arc::new(taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?),
             headers: taker.mapped("CHAOS_HEADERS", banks)?,
             sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
             clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
-            rules: taker.mapped("CHAOS_RULES", banks * capacity)?,
+            rules: Arc::new(taker.mapped("CHAOS_RULES", banks * capacity)?),
             ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
-            states: taker.mapped("CHAOS_STATES", capacity)?,
+            states: Arc::new(taker.mapped("CHAOS_STATES", capacity)?),
+            dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,
+            dists_written: 0,
             devices: taker.take("CHAOS_DEVICES")?,
             nets4: taker.take("CHAOS_NETS4")?,
             nets6: taker.take("CHAOS_NETS6")?,
@@ -97,6 +108,43 @@ impl Maps {
             log,
             written: super::banks::Written::default(),
         })
+    }
+
+    /// The same tables for the delay line's thread.
+    #[must_use]
+    pub fn watch(&self) -> TableWatch {
+        TableWatch {
+            control: Arc::clone(&self.control),
+            rules: Arc::clone(&self.rules),
+            states: Arc::clone(&self.states),
+        }
+    }
+
+    /// Writes the distributions that are new since this was called last. A number never changes its table.
+    pub fn write_dists(&mut self) {
+        let all = dist::tables();
+        for (index, entries) in all.iter().enumerate().skip(self.dists_written) {
+            let mut table = Box::new(DistTable { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] });
+            table.len = u32::try_from(entries.len()).unwrap_or(0);
+            for (place, entry) in table.entries.iter_mut().zip(entries.iter()) {
+                *place = *entry;
+            }
+            self.dists.set(index + 1, *table);
+        }
+        self.dists_written = all.len();
+    }
+
+    /// Ends a rule now, in place: what it holds leaves, and new packets go behind that.
+    pub fn expire(&self, slot: u32, now_ns: u64) {
+        let bank = (self.control.get(control::GENERATION as usize).unwrap_or(0) % u64::from(BANKS)) as usize;
+        let at = bank * CAPACITY as usize + slot as usize;
+        self.rules.set_word(at, offset_of!(Rule, expires_ns) / 8, now_ns);
+    }
+
+    /// Packets of a rule that wait in the delay line, as far as is known.
+    #[must_use]
+    pub fn held(&self, slot: u32) -> u64 {
+        self.states.word(slot as usize, HELD).unwrap_or(0)
     }
 
     /// Somebody ended every fault from outside; nothing may be armed again.

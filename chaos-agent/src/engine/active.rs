@@ -76,6 +76,11 @@ impl Active {
         !self.spec.shadow && self.rule().flags & chaos_common::abi::rule_flags::WIRE != 0
     }
 
+    /// Packets may have to wait for it.
+    pub(super) fn needs_line(&self) -> bool {
+        !self.spec.shadow && self.spec.faults.needs_line()
+    }
+
     /// Every cgroup it asks about.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = &CgroupRef> {
         let peer = self.peer.iter().flat_map(|peer| &peer.current().cgroups);

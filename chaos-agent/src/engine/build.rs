@@ -17,6 +17,7 @@ use super::{
 use crate::{
     cgroup::CgroupRef,
     datapath::{Instance, InstanceSpec, Spare},
+    lines::{LineOptions, LineThread},
     netns::NetnsId,
     targets::Target,
 };
@@ -85,11 +86,9 @@ impl Engine {
         let shares = self.shares()?;
         let needed = namespaces(&shares);
         for (index, share) in &shares {
-            let wire = self.actives.get(*index).is_some_and(Active::needs_wire);
-            if let Some(site) = self.sites.get_mut(&share.namespace.netns.id()) {
-                site.normalise(wire, self.registration.tag())?;
-            }
+            self.prepare_ways(*index, share)?;
         }
+        self.maps.write_dists();
         let input = self.input(&shares)?;
         let mut tables = compile(&input)?;
         let cgroups = self.cgroups();
@@ -101,15 +100,18 @@ impl Engine {
         self.registration.set_programs(programs)?;
         self.start_clocks(fresh, &mut tables)?;
         self.maps.swap(&tables)?;
-        let wired: Vec<NetnsId> = shares
-            .iter()
-            .filter(|(index, _)| self.actives.get(*index).is_some_and(Active::needs_wire))
-            .map(|(_, share)| share.namespace.netns.id())
-            .collect();
+        let that = |needs: fn(&Active) -> bool| -> Vec<NetnsId> {
+            let needing = shares.iter().filter(|(index, _)| self.actives.get(*index).is_some_and(needs));
+            needing.map(|(_, share)| share.namespace.netns.id()).collect()
+        };
+        let (wired, lined) = (that(Active::needs_wire), that(Active::needs_line));
         for (id, site) in &mut self.sites {
             site.detach_unused();
             if !wired.contains(id) {
                 site.drop_normaliser();
+            }
+            if !lined.contains(id) {
+                site.drop_line();
             }
         }
         for (id, site) in &self.sites {
@@ -119,6 +121,25 @@ impl Engine {
         }
         self.sites.retain(|id, _| needed.contains_key(id));
         Ok(events)
+    }
+
+    /// Makes the private devices that a rule needs in one namespace.
+    fn prepare_ways(&mut self, index: usize, share: &Share) -> Result<(), EngineError> {
+        let Some(active) = self.actives.get(index) else { return Ok(()) };
+        let (wire, line) = (active.needs_wire(), active.needs_line());
+        let tag = self.registration.tag();
+        if line && self.line.is_none() {
+            let watch = Arc::new(self.maps.watch());
+            let thread = LineThread::start(watch, LineOptions::default())
+                .map_err(|error| EngineError::Io { doing: "starting the delay line", error })?;
+            self.line = Some(Arc::new(thread));
+        }
+        let Some(site) = self.sites.get_mut(&share.namespace.netns.id()) else { return Ok(()) };
+        site.normalise(wire, tag)?;
+        if let (true, Some(thread)) = (line, &self.line) {
+            site.hold(tag, thread)?;
+        }
+        Ok(())
     }
 
     fn start_clocks(&mut self, fresh: &[u32], tables: &mut Tables) -> Result<(), EngineError> {

@@ -13,6 +13,7 @@ mod site;
 mod stop;
 mod sweep;
 mod types;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +38,7 @@ use crate::{
     cgroup::Hierarchy,
     datapath::{CAPACITY, DatapathError, Maps, Object, Spare},
     guard::Guard,
+    lines::LineThread,
     netns::{Netns, NetnsId},
     spec::RuleSpec,
 };
@@ -50,6 +52,7 @@ const RENEW: Duration = Duration::from_secs(1);
 pub struct Engine {
     // The order of fields is the order of going: programs off devices, then devices, then the rest.
     sites: BTreeMap<NetnsId, Site>,
+    line: Option<Arc<LineThread>>,
     owners: Owners,
     maps: Maps,
     object: Arc<Object>,
@@ -62,6 +65,7 @@ pub struct Engine {
     renewed: Instant,
     looked: Instant,
     failures: u64,
+    told: waiting::Told,
     registration: Registration,
 }
 
@@ -91,6 +95,8 @@ impl Engine {
         let now = Instant::now();
         let mut engine = Self {
             sites: BTreeMap::new(),
+            line: None,
+            told: waiting::Told::default(),
             owners: Owners::default(),
             maps,
             object,
@@ -162,6 +168,7 @@ impl Engine {
 
     /// Disarms at once, then removes everything; the final counters.
     pub fn stop(mut self) -> Result<Vec<RuleStats>, EngineError> {
+        self.release(self.actives.iter().map(|active| active.slot));
         self.maps.disarm();
         self.stats()
     }
@@ -180,6 +187,8 @@ impl Engine {
             let kept = self.actives.get(slot as usize).is_some_and(|active| active.spec == *spec);
             fresh.push(if kept { None } else { Some(Active::find(spec, slot)?) });
         }
+        let going = self.actives.iter().map(|active| active.slot);
+        self.release(going.filter(|slot| fresh.get(*slot as usize).is_none_or(Option::is_some)));
         let before = std::mem::take(&mut self.actives);
         let mut before: Vec<Option<Active>> = before.into_iter().map(Some).collect();
         before.resize_with(fresh.len().max(before.len()), || None);
@@ -255,6 +264,7 @@ impl Engine {
             events.push(Event::new(EventKind::Warning, message));
             self.failures = failures;
         }
+        events.extend(self.look_after_line()?);
         Ok(events)
     }
 }

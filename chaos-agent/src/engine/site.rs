@@ -1,6 +1,9 @@
 //! One namespace with our programs: its devices, addresses and private devices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chaos_common::{
     abi::FlowKey,
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     datapath::{Instance, Maps},
-    lines::Normaliser,
+    lines::{DelayLine, LineThread, Normaliser},
     net::{addr::Address, link::Link},
 };
 
@@ -25,6 +28,7 @@ pub(super) struct Site {
     /// Operator's traffic is protected here.
     pub(super) protect: bool,
     normaliser: Option<Normaliser>,
+    line: Option<DelayLine>,
     locals: BTreeSet<FlowKeyOrd>,
     /// Devices of the last [`Site::chosen`], by index.
     chosen: BTreeMap<u32, Link>,
@@ -44,6 +48,7 @@ impl Site {
             origin,
             protect,
             normaliser: None,
+            line: None,
             locals: BTreeSet::new(),
             chosen: BTreeMap::new(),
             links: Vec::new(),
@@ -55,6 +60,7 @@ impl Site {
     /// Links or addresses may have changed since the last [`Site::refresh`].
     pub(super) fn has_changed(&mut self) -> bool {
         self.stale |= self.instance.has_changed().unwrap_or(true);
+        self.stale |= self.line.as_ref().is_some_and(DelayLine::is_broken);
         self.stale
     }
 
@@ -101,6 +107,22 @@ impl Site {
         self.normaliser = None;
     }
 
+    /// Makes the delay line if a rule needs it and it is not there, or somebody has deleted it.
+    pub(super) fn hold(&mut self, tag: u32, thread: &Arc<LineThread>) -> Result<(), EngineError> {
+        if self.line.as_ref().is_some_and(DelayLine::is_broken) {
+            self.line = None;
+        }
+        if self.line.is_none() {
+            self.line = Some(DelayLine::new(&mut self.instance, tag, thread)?);
+        }
+        Ok(())
+    }
+
+    /// Removes the delay line; only when no armed rule sends packets there.
+    pub(super) fn drop_line(&mut self) {
+        self.line = None;
+    }
+
     /// Notes which devices the rules of the set that is being built need.
     pub(super) fn choose(&mut self, chosen: &[Chosen]) {
         for device in chosen {
@@ -124,12 +146,13 @@ impl Site {
     /// The devices as the compiler takes them.
     pub(super) fn inputs(&self) -> Vec<DeviceInput> {
         let normaliser = self.normaliser.as_ref().map_or(0, Normaliser::near);
+        let line = self.line.as_ref().map_or(0, DelayLine::index);
         let input = |link: &Link| DeviceInput {
             netns: self.instance.cookie(),
             ifindex: link.index,
             flags: flags(link, self.protect),
             normaliser,
-            line: 0,
+            line,
         };
         self.chosen.values().map(input).collect()
     }

@@ -1,0 +1,58 @@
+//! What the delay line's thread must know of the tables, and tells them: read and written in shared memory,
+//! without a lock or a system call.
+
+use std::{mem::offset_of, sync::Arc};
+
+use chaos_common::abi::{BANKS, Rule, RuleState, control};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{CAPACITY, memory::Mapped, tables::StateWords};
+use crate::lines::RuleWatch;
+
+/// The tables as the delay line's thread sees them.
+#[derive(Debug)]
+pub struct TableWatch {
+    pub(super) control: Arc<Mapped<u64>>,
+    pub(super) rules: Arc<Mapped<Rule>>,
+    pub(super) states: Arc<Mapped<StateWords>>,
+}
+
+/// Where a field lies, in words.
+const ID: usize = offset_of!(Rule, id) / 8;
+const EXPIRES: usize = offset_of!(Rule, expires_ns) / 8;
+const LEASE: usize = offset_of!(RuleState, lease_until_ns) / 8;
+pub(super) const HELD: usize = offset_of!(RuleState, held) / 8;
+
+impl TableWatch {
+    /// Whether the rule is over, and if not, for how long its lease and its time still run.
+    fn ends_ns(&self, slot: u32) -> Option<u64> {
+        let generation = self.control.word(control::GENERATION as usize, 0)?;
+        if generation == 0 || slot >= CAPACITY {
+            return None;
+        }
+        let at = (generation % u64::from(BANKS)) as usize * CAPACITY as usize + slot as usize;
+        if self.rules.word(at, ID)? == 0 {
+            return None;
+        }
+        Some(self.rules.word(at, EXPIRES)?.min(self.states.word(slot as usize, LEASE)?))
+    }
+}
+
+impl RuleWatch for TableWatch {
+    fn is_over(&self, slot: u32) -> bool {
+        let now_ns = clock_gettime(ClockId::CLOCK_BOOTTIME).ok().and_then(|now| {
+            let seconds = u64::try_from(now.tv_sec()).ok()?.checked_mul(1_000_000_000)?;
+            seconds.checked_add(u64::try_from(now.tv_nsec()).ok()?)
+        });
+        // Without a clock nothing may be held any more.
+        now_ns.is_none_or(|now_ns| self.ends_ns(slot).is_none_or(|ends_ns| now_ns >= ends_ns))
+    }
+
+    fn released(&self, slot: u32, frames: u64) {
+        self.states.subtract(slot as usize, HELD, frames);
+    }
+
+    fn heartbeat(&self, monotonic_ns: u64) {
+        self.control.set(control::HEARTBEAT as usize, monotonic_ns);
+    }
+}
