@@ -5,12 +5,12 @@
 
 use crate::{
     env::{Prob, Word},
-    fault::Faults,
+    fault::{Faults, States},
     packet::Addr,
 };
 
 /// Compiled into the object and compared when it is loaded.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Rules (and clauses) that the layout can address.
 pub const RULES_MAX: usize = 4096;
@@ -79,6 +79,8 @@ pub mod dims {
     pub const LEARN_OWNERS: u32 = 64;
     /// Flows must be tracked (new or established connections).
     pub const FLOWS: u32 = 128;
+    /// Some rule also acts on packets that wait in the delay line ([`super::rule_flags::CUTS`]).
+    pub const CUTS: u32 = 256;
 }
 
 /// One bank's fixed part: set numbers (indices of the set table) for what has no table of its own.
@@ -151,6 +153,10 @@ pub struct Device {
     pub flags: u32,
     /// Near end of the namespace's normaliser; 0 = none.
     pub normaliser: u32,
+    /// The namespace's delay line; 0 = none.
+    pub line: u32,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
 }
 
 /// Flags of [`Rule::flags`].
@@ -171,6 +177,14 @@ pub mod rule_flags {
     pub const WIRE: u32 = 64;
     /// Draws or faults need the packet's ordinal.
     pub const ORDINAL: u32 = 128;
+    /// Packets may have to wait in the delay line.
+    pub const LINE: u32 = 256;
+    /// Faults remember something about each connection.
+    pub const MEMORY: u32 = 512;
+    /// Checksums must be complete, on the loopback device too.
+    pub const CHECKSUM: u32 = 1024;
+    /// It lets nothing through, so it also acts on packets that were held before it began.
+    pub const CUTS: u32 = 2048;
 }
 
 /// A rule as the program reads it; never changed in place.
@@ -221,28 +235,146 @@ pub struct RuleState {
     pub bytes: Word,
     /// Packets judged, by [`Direction`].
     pub ordinals: [Word; 2],
+    /// Packets that wait in the delay line; the line's thread counts down.
+    pub held: Word,
+    /// What the faults remember, by [`Direction`].
+    pub states: [States; 2],
 }
 
-/// Why a packet was counted.
-#[repr(u8)]
+/// What a rule remembers about one connection.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FlowMemory {
+    /// Boot clock of the first packet that the rule saw.
+    pub first_ns: Word,
+    /// Bytes of payload seen so far, both directions together.
+    pub bytes: Word,
+    /// When the connection's own link is free again, boot clock, by [`Direction`].
+    pub clocks: [Word; 2],
+}
+
+/// Key of the connection memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MemoryKey {
+    /// The [`crate::lookup::symmetric`] key.
+    pub flow: FlowKey,
+    /// The rule's id and arming, mixed: a rule that is armed anew remembers nothing.
+    pub rule: u64,
+}
+
+/// When the last packet of a flow leaves the delay line, in one direction.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Lane {
+    /// See [`crate::verdict::Verdict::epoch_ns`]: of another epoch = void.
+    pub epoch_ns: Word,
+    /// Boot clock.
+    pub release_ns: Word,
+}
+
+/// The same for both directions, by [`Direction`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FlowOrder {
+    /// By [`Direction`].
+    pub lanes: [Lane; 2],
+}
+
+/// Entries of the longest distribution table (`NETEM_DIST_MAX` in `include/uapi/linux/pkt_sched.h`).
+pub const DIST_ENTRIES: usize = 16_384;
+/// Distribution tables that the map holds; number 0 is not used.
+pub const DIST_TABLES: u32 = 20;
+
+/// A distribution as netem keeps it: equally likely values in units of a 8192nd of the jitter.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
+pub struct DistTable {
+    /// Entries in use; 0 = no table.
+    pub len: u32,
+    /// Keeps the entries aligned.
+    pub reserved: u32,
+    /// The first `len` are valid.
+    pub entries: [i16; DIST_ENTRIES],
+}
+
+macro_rules! counts {
+    ($( $(#[$doc:meta])* $name:ident = $label:literal ),+ $(,)?) => {
+        /// Why a packet was counted.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Count {
+            $( $(#[$doc])* $name, )+
+        }
+
+        impl Count {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
+
+            /// Its name in reports and metrics.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $( Self::$name => $label, )+
+                }
+            }
+        }
+    };
+}
+
+counts! {
     /// The rule matched, whatever happened then.
-    Matched = 0,
+    Matched = "matched",
     /// Dropped.
-    Dropped = 1,
+    Dropped = "dropped",
     /// Would have been hit, were the rule not in shadow.
-    Shadowed = 2,
+    Shadowed = "shadowed",
     /// Passed because the lease had lapsed.
-    Lease = 3,
+    Lease = "lease",
     /// Passed because the rule had expired.
-    Expired = 4,
+    Expired = "expired",
     /// Passed because `max_packets` or `max_bytes` was used up.
-    Limited = 5,
+    Limited = "limited",
+    /// Answered instead of delivered: reset, ICMP error, DNS answer.
+    Answered = "answered",
+    /// Sent through the delay line.
+    Delayed = "delayed",
+    /// Sent twice.
+    Duplicated = "duplicated",
+    /// Corrupted.
+    Corrupted = "corrupted",
+    /// Marked with congestion experienced.
+    Marked = "marked",
+    /// Let go ahead of packets before it.
+    Reordered = "reordered",
+    /// Calls of connect() that were refused; bytes stay 0.
+    Refused = "refused",
+    /// Passed at once because the delay line did not run.
+    Unheld = "unheld",
+}
+
+impl Count {
+    /// Something was done to the packet.
+    #[must_use]
+    pub const fn is_effect(self) -> bool {
+        match self {
+            Self::Dropped
+            | Self::Answered
+            | Self::Delayed
+            | Self::Duplicated
+            | Self::Corrupted
+            | Self::Marked
+            | Self::Reordered
+            | Self::Refused => true,
+            Self::Matched | Self::Shadowed | Self::Lease | Self::Expired | Self::Limited | Self::Unheld => {
+                false
+            }
+        }
+    }
 }
 
 /// Number of [`Count`]s.
-pub const COUNTS: usize = 6;
+pub const COUNTS: usize = Count::ALL.len();
 
 /// Packets and bytes, one pair.
 #[repr(C)]
@@ -347,6 +479,8 @@ pub mod intern_flags {
     pub const FORWARDED: u32 = 2;
     /// The device has no MAC header; one was added.
     pub const L3: u32 = 4;
+    /// The loopback device.
+    pub const LOOPBACK: u32 = 8;
 }
 
 /// Words of the control table.
@@ -357,6 +491,8 @@ pub mod control {
     pub const STOPPED: u32 = 1;
     /// Packets that could not be sent through the normaliser and passed untouched.
     pub const INTERN_FAILED: u32 = 2;
+    /// `CLOCK_MONOTONIC` of the last sign of life of the delay line's thread.
+    pub const HEARTBEAT: u32 = 3;
     /// Number of words.
     pub const WORDS: u32 = 8;
 }
@@ -378,8 +514,8 @@ pub struct TestInput {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
-        Rule, Set, TestInput,
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey, Header, Intern,
+        Owner, Rule, Set, TestInput,
     };
 
     macro_rules! pod {
@@ -393,7 +529,7 @@ mod pod {
     }
 
     pod!(
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern, Owner,
-        Rule, Set, TestInput
+        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey, Header, Intern,
+        Owner, Rule, Set, TestInput
     );
 }

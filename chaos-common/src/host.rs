@@ -9,15 +9,15 @@ use std::{
 
 use crate::{
     abi::{
-        CgroupSets, Clause, Count, Counters, Direction, Flow, FlowKey, Header, Rule, RuleState, Set, Side,
+        CgroupSets, Clause, Count, Counters, Direction, DistTable, Flow, FlowKey, FlowMemory, FlowOrder,
+        Header, MemoryKey, Rule, RuleState, Set, Side,
     },
     compile::{Prefix, Tables},
     env::{Env, Word},
     job::Job,
     judge::{self, Steps},
     packet::Addr,
-    protect,
-    verdict::Verdict,
+    protect, wish,
     world::World,
 };
 
@@ -44,6 +44,12 @@ pub struct Host {
     pub protected: HashSet<FlowKey>,
     /// Addresses of namespaces.
     pub own_addresses: HashSet<(u64, Addr)>,
+    /// What rules remember about connections.
+    pub memories: RefCell<HashMap<MemoryKey, &'static FlowMemory>>,
+    /// When flows leave the delay line.
+    pub orders: RefCell<HashMap<FlowKey, &'static FlowOrder>>,
+    /// Distribution tables by number.
+    pub dists: HashMap<u32, Box<DistTable>>,
     /// Counters by slot and direction.
     pub counters: RefCell<HashMap<(u32, u32), Counters>>,
 }
@@ -70,8 +76,18 @@ impl Env for Host {
         atomic(word).load(Ordering::SeqCst)
     }
 
+    fn write(&self, word: &Word, value: u64) {
+        atomic(word).store(value, Ordering::SeqCst);
+    }
+
     fn fetch_add(&self, word: &Word, n: u64) -> u64 {
         atomic(word).fetch_add(n, Ordering::SeqCst)
+    }
+
+    fn compare_exchange(&self, word: &Word, old: u64, new: u64) -> u64 {
+        atomic(word)
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+            .unwrap_or_else(|other| other)
     }
 }
 
@@ -131,6 +147,22 @@ impl World for Host {
         self.flows.get(key).copied()
     }
 
+    fn flow_memory(&self, key: &MemoryKey) -> Option<&FlowMemory> {
+        let mut memories = self.memories.borrow_mut();
+        // Kept for the life of the process, as the kernel keeps it for the life of its table.
+        Some(memories.entry(*key).or_insert_with(|| Box::leak(Box::default())))
+    }
+
+    fn flow_order(&self, key: &FlowKey) -> Option<&FlowOrder> {
+        let mut orders = self.orders.borrow_mut();
+        Some(orders.entry(*key).or_insert_with(|| Box::leak(Box::default())))
+    }
+
+    fn dist(&self, table: u32, draw: u32) -> Option<i16> {
+        let table = self.dists.get(&table)?;
+        table.entries.get(draw.checked_rem(table.len)? as usize).copied()
+    }
+
     fn is_protected(&self, key: &FlowKey) -> bool {
         self.protected.contains(key)
     }
@@ -174,7 +206,11 @@ impl Steps for HostSteps<'_> {
         judge::wants_wire(self.host, &self.job)
     }
 
-    fn judge_match(&self, index: u32) -> Verdict {
-        judge::judge_rule(self.host, &self.job, index)
+    fn judge_match(&mut self, index: u32) -> bool {
+        wish::judge_rule(self.host, &mut self.job, index)
+    }
+
+    fn settle(&mut self) {
+        wish::settle(self.host, &mut self.job);
     }
 }

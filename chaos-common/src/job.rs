@@ -7,6 +7,7 @@ use crate::{
     abi::{Device, Direction, MATCHES_MAX, device_flags},
     lookup::Candidates,
     packet::Packet,
+    verdict::Verdict,
 };
 
 /// How a packet looks when it crosses in a direction; on loopback that is also asked for the
@@ -110,6 +111,12 @@ pub mod job_flags {
     pub const FINAL: u32 = 1;
     /// It only passes through the namespace.
     pub const FORWARDED: u32 = 2;
+    /// It is one wire packet: cutting it would change nothing.
+    pub const WHOLE: u32 = 4;
+    /// It was judged, waited in the delay line and goes on: only what lets nothing through still counts.
+    pub const HELD: u32 = 8;
+    /// It was taken from its device into a private one, and must be sent back there.
+    pub const AWAY: u32 = 16;
 }
 
 /// Everything known about one packet at one place.
@@ -134,6 +141,12 @@ pub struct Job {
     pub direction: u32,
     /// See [`job_flags`].
     pub flags: u32,
+    /// Number of what it needs to come back from a private device; 0 = none yet.
+    pub intern: u32,
+    /// The device it is on, or was taken from.
+    pub way_ifindex: u32,
+    /// Which way it goes there: see [`crate::abi::intern_flags`].
+    pub way_flags: u32,
     /// How it looks here.
     pub view: View,
     /// How it looked when it left, if it comes back by loopback.
@@ -148,6 +161,10 @@ pub struct Job {
     pub judged: Matches,
     /// The rules that match.
     pub matches: Matches,
+    /// Keeps the next field aligned.
+    pub reserved: u32,
+    /// What they want.
+    pub verdict: Verdict,
 }
 
 impl Job {

@@ -1,10 +1,10 @@
 //! One packet's way through the rules: which match, are they alive, what do they want.
 
 use crate::{
-    abi::{CLAUSES_PER_PACKET, Count, Direction, MATCHES_MAX, Rule, RuleState, SET_WORDS, rule_flags},
-    env::Draws,
+    abi::{CLAUSES_PER_PACKET, Direction, MATCHES_MAX, SET_WORDS, rule_flags},
     job::{Job, Walk, job_flags},
-    lookup::{candidates, find_owners, flow_hash, flow_key, has_flow, summary, symmetric, word, word_of},
+    life::{Life, concerns, life},
+    lookup::{candidates, find_owners, summary, word, word_of},
     packet::{Class, Packet, tcp},
     verdict::Verdict,
     world::World,
@@ -13,8 +13,10 @@ use crate::{
 /// What shall be done with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// As the verdict says.
-    Apply(Verdict),
+    /// Nothing: no rule wants anything.
+    Pass,
+    /// As [`Job::verdict`] says.
+    Apply,
     /// A rule must see single wire packets: send it through the normaliser, judge it there.
     Normalise,
 }
@@ -34,8 +36,10 @@ pub trait Steps {
     fn is_protected(&self) -> bool;
     /// [`wants_wire`]
     fn wants_wire(&self) -> bool;
-    /// [`judge_rule`]
-    fn judge_match(&self, index: u32) -> Verdict;
+    /// [`crate::wish::judge_rule`]; true = the rule wants something.
+    fn judge_match(&mut self, index: u32) -> bool;
+    /// [`crate::wish::settle`]
+    fn settle(&mut self);
 }
 
 /// Steps of one walk over candidates: every word once, and every clause.
@@ -47,9 +51,8 @@ const STEPS: usize = WALK_STEPS + WALK_STEPS + 1;
 /// Everything about one packet: lookup, protection, life, verdict, counters.
 #[inline(always)]
 pub fn judge<S: Steps>(steps: &mut S) -> Action {
-    let pass = Action::Apply(Verdict::PASS);
     if !steps.prepare() || !steps.gather() {
-        return pass;
+        return Action::Pass;
     }
     for _ in 0..STEPS {
         if !steps.advance() {
@@ -58,19 +61,23 @@ pub fn judge<S: Steps>(steps: &mut S) -> Action {
     }
     let count = steps.matches();
     if count == 0 || steps.is_protected() {
-        return pass;
+        return Action::Pass;
     }
     if steps.wants_wire() {
         return Action::Normalise;
     }
-    let mut verdict = Verdict::PASS;
+    let mut wanted = false;
     for index in 0..MATCHES_MAX as u32 {
         if index >= count {
             break;
         }
-        verdict.merge(steps.judge_match(index));
+        wanted |= steps.judge_match(index);
     }
-    Action::Apply(verdict)
+    if !wanted {
+        return Action::Pass;
+    }
+    steps.settle();
+    Action::Apply
 }
 
 /// Notes the time and who owns both ends. False = nothing is armed.
@@ -79,6 +86,7 @@ pub fn prepare<W: World>(world: &W, job: &mut Job) -> bool {
     let Some(header) = world.header() else { return false };
     job.now_ns = world.now_ns();
     job.matches.count = 0;
+    job.verdict = Verdict::PASS;
     let mut view = job.view;
     view.direction = job.direction;
     find_owners(world, header, job, &mut view);
@@ -201,6 +209,8 @@ pub fn wants_wire<W: World>(world: &W, job: &Job) -> bool {
         let Some(slot) = job.matches.slots.get(index) else { break };
         let (Some(rule), Some(state)) = (world.rule(*slot), world.state(*slot)) else { continue };
         if rule.flags & (rule_flags::WIRE | rule_flags::SHADOW) == rule_flags::WIRE
+            // What is one wire packet already is judged in place on loopback, unless its checksum is missing.
+            && (!job.has(job_flags::WHOLE) || rule.flags & rule_flags::CHECKSUM != 0)
             && concerns(world, rule, job)
             // In the off part of a period too: packets that took the short way then would
             // overtake those that are still in the normaliser, at every beginning of it.
@@ -210,150 +220,6 @@ pub fn wants_wire<W: World>(world: &W, job: &Job) -> bool {
         }
     }
     false
-}
-
-/// What keeps a rule from acting now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Active,
-    /// The off part of a period.
-    Resting,
-    /// Not yet begun.
-    Waiting,
-    Lapsed,
-    Expired,
-    Limited,
-}
-
-#[inline(always)]
-fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: u64) -> Life {
-    if now_ns >= rule.expires_ns {
-        return Life::Expired;
-    }
-    if now_ns >= state.lease_until_ns {
-        return Life::Lapsed;
-    }
-    if now_ns < rule.starts_ns {
-        return Life::Waiting;
-    }
-    let phase = now_ns.wrapping_sub(rule.starts_ns).checked_rem(rule.flap_period_ns);
-    if phase.is_some_and(|phase| phase >= rule.flap_on_ns) {
-        return Life::Resting;
-    }
-    if is_used_up(world, rule, state) {
-        return Life::Limited;
-    }
-    Life::Active
-}
-
-#[inline(always)]
-fn is_used_up<W: World>(world: &W, rule: &Rule, state: &RuleState) -> bool {
-    (rule.max_packets != 0 && world.read(&state.packets) >= rule.max_packets)
-        || (rule.max_bytes != 0 && world.read(&state.bytes) >= rule.max_bytes)
-}
-
-/// Conditions that have no table: few rules reach them.
-#[inline(always)]
-fn concerns<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
-    let packet = &job.packet;
-    if job.has(job_flags::FORWARDED) && rule.flags & rule_flags::FORWARDED == 0 {
-        return false;
-    }
-    if rule.tcp_flags != 0
-        && (packet.class != Class::TCP || u32::from(packet.tcp_flags) & rule.tcp_flags == 0)
-    {
-        return false;
-    }
-    if rule.flags & rule_flags::DATA_ONLY != 0 && !packet.has_data() {
-        return false;
-    }
-    let by_flow = rule_flags::SHARE | rule_flags::NEW | rule_flags::ESTABLISHED;
-    if rule.flags & by_flow == 0 {
-        return true;
-    }
-    has_flow(packet) && concerns_flow(world, rule, job)
-}
-
-#[inline(always)]
-fn concerns_flow<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
-    let key = flow_key(&job.packet, job.netns, job.direction());
-    if rule.flags & rule_flags::SHARE != 0
-        && !rule.share.hits((flow_hash(rule.share_seed, &key) >> 32) as u32)
-    {
-        return false;
-    }
-    if rule.flags & (rule_flags::NEW | rule_flags::ESTABLISHED) == 0 {
-        return true;
-    }
-    let first_seen_ns = world.flow(&symmetric(&key)).map_or(0, |flow| flow.first_seen_ns);
-    let is_new = first_seen_ns >= rule.armed_ns && first_seen_ns != 0;
-    if is_new { rule.flags & rule_flags::NEW != 0 } else { rule.flags & rule_flags::ESTABLISHED != 0 }
-}
-
-/// The verdict of the n-th rule that matches, with its counters.
-#[inline(always)]
-pub fn judge_rule<W: World>(world: &W, job: &Job, index: u32) -> Verdict {
-    let Some(&slot) = job.matches.slots.get(index as usize) else { return Verdict::PASS };
-    let (Some(rule), Some(state)) = (world.rule(slot), world.state(slot)) else { return Verdict::PASS };
-    if rule.id == 0 || !concerns(world, rule, job) {
-        return Verdict::PASS;
-    }
-    let count = |what| world.count(slot, job.direction(), what, job.size.segments, job.size.bytes);
-    count(Count::Matched);
-    let ended = match life(world, rule, state, job.now_ns) {
-        Life::Active => None,
-        Life::Resting | Life::Waiting => return Verdict::PASS,
-        Life::Lapsed => Some(Count::Lease),
-        Life::Expired => Some(Count::Expired),
-        Life::Limited => Some(Count::Limited),
-    };
-    if let Some(reason) = ended {
-        count(reason);
-        return Verdict::PASS;
-    }
-    let wish = rule.faults.decide(&draws(world, rule, state, job.direction()), world);
-    if wish == Verdict::PASS {
-        return Verdict::PASS;
-    }
-    if !take_budget(world, rule, state, job) {
-        count(Count::Limited);
-        return Verdict::PASS;
-    }
-    if rule.flags & rule_flags::SHADOW != 0 {
-        count(Count::Shadowed);
-        return Verdict::PASS;
-    }
-    if wish.drop_by != 0 {
-        count(Count::Dropped);
-    }
-    wish
-}
-
-#[inline(always)]
-fn draws<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> Draws {
-    let [egress, ingress] = &state.ordinals;
-    let ordinal = match (rule.flags & rule_flags::ORDINAL != 0, direction) {
-        (false, _) => 0,
-        (true, Direction::Egress) => world.fetch_add(egress, 1),
-        (true, Direction::Ingress) => world.fetch_add(ingress, 1),
-    };
-    Draws { seed: rule.seed, stream: rule.id << 1 | direction as u64, ordinal }
-}
-
-/// Books a hit against the limits; false = nothing was left.
-#[inline(always)]
-fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
-    if rule.max_packets != 0 {
-        let before = world.fetch_add(&state.packets, job.size.segments);
-        if before.saturating_add(job.size.segments) > rule.max_packets {
-            return false;
-        }
-    }
-    if rule.max_bytes != 0 {
-        let before = world.fetch_add(&state.bytes, job.size.bytes);
-        return before.saturating_add(job.size.bytes) <= rule.max_bytes;
-    }
-    true
 }
 
 /// The SYN that opens a TCP connection, and not its answer.

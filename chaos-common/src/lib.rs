@@ -21,12 +21,15 @@ pub mod fault;
 pub mod host;
 pub mod job;
 pub mod judge;
+mod life;
 pub mod lookup;
 pub mod packet;
 #[cfg(feature = "user")]
 pub mod profile;
 pub mod protect;
+pub mod segment;
 #[cfg(feature = "user")]
 pub mod units;
 pub mod verdict;
+pub mod wish;
 pub mod world;

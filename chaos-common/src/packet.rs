@@ -73,6 +73,10 @@ pub mod packet_flags {
     pub const IP: u8 = 16;
     /// The frame carries a VLAN tag.
     pub const TAGGED: u8 = 32;
+    /// Routers must not cut it (IPv4's don't-fragment bit; IPv6 always).
+    pub const DONT_FRAGMENT: u8 = 64;
+    /// IPv6.
+    pub const V6: u8 = 128;
 }
 
 /// The facts.
@@ -99,6 +103,12 @@ pub struct Packet {
     pub network_offset: u32,
     /// Bytes of all headers up to the payload: what every wire packet of a GSO packet repeats.
     pub header_len: u32,
+    /// First byte of the transport header.
+    pub transport_offset: u32,
+    /// Bytes of the transport payload.
+    pub payload_len: u32,
+    /// Type of service, or traffic class; the two lowest bits are ECN (RFC 3168, section 5).
+    pub tos: u32,
 }
 
 /// FIN, SYN, RST, ACK as in the TCP header (RFC 9293, section 3.1).
@@ -150,6 +160,30 @@ impl Packet {
     #[must_use]
     pub const fn is_ip(&self) -> bool {
         self.has(packet_flags::IP)
+    }
+
+    /// It is IPv6.
+    #[must_use]
+    pub const fn is_v6(&self) -> bool {
+        self.has(packet_flags::V6)
+    }
+
+    /// Routers must not cut it.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.has(packet_flags::DONT_FRAGMENT)
+    }
+
+    /// An ICMP echo request or reply.
+    #[must_use]
+    pub const fn is_echo(&self) -> bool {
+        self.has(packet_flags::ECHO)
+    }
+
+    /// A fragment that is not the first.
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.has(packet_flags::LATER_FRAGMENT)
     }
 
     /// The frame carries a VLAN tag.
@@ -243,6 +277,10 @@ fn ipv4<B: Bytes>(bytes: &B, len: u32, packet: &mut Packet) -> Option<()> {
     packet.destination = mapped(destination.to_be());
     let end = ip_end(start, first & 0xffff, len);
     let later = second & 0x1fff != 0;
+    packet.tos = first >> 16 & 0xff;
+    if second & 0x4000 != 0 {
+        packet.flags |= packet_flags::DONT_FRAGMENT;
+    }
     transport(
         bytes,
         packet,
@@ -258,7 +296,8 @@ fn ipv6<B: Bytes>(bytes: &B, len: u32, packet: &mut Packet) -> Option<()> {
     if first >> 28 != 6 {
         return None;
     }
-    packet.flags |= packet_flags::IP;
+    packet.flags |= packet_flags::IP | packet_flags::V6 | packet_flags::DONT_FRAGMENT;
+    packet.tos = first >> 20 & 0xff;
     packet.source = bytes.words(start.wrapping_add(8))?;
     packet.destination = bytes.words(start.wrapping_add(24))?;
     let payload = second >> 16;
@@ -318,6 +357,7 @@ struct Transport {
 fn transport<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<()> {
     packet.proto = t.proto;
     packet.header_len = t.at;
+    packet.transport_offset = t.at;
     packet.class = match t.proto {
         PROTO_TCP => Class::TCP,
         PROTO_UDP => Class::UDP,
@@ -340,7 +380,7 @@ fn transport<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<
             word >> 28 << 2
         }
         PROTO_UDP => 8,
-        PROTO_ICMP | PROTO_ICMP6 => return icmp(bytes, packet, t.at),
+        PROTO_ICMP | PROTO_ICMP6 => return icmp(bytes, packet, t),
         _ => 0,
     };
     if header != 0 {
@@ -350,7 +390,8 @@ fn transport<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<
         packet.flags |= packet_flags::PORTS;
     }
     packet.header_len = t.at.wrapping_add(header);
-    if t.end > packet.header_len {
+    packet.payload_len = t.end.saturating_sub(packet.header_len);
+    if packet.payload_len != 0 {
         packet.flags |= packet_flags::DATA;
     }
     Some(())
@@ -359,9 +400,11 @@ fn transport<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<
 /// RFC 792 and RFC 4443: echo carries an identifier; RFC 4861: neighbour discovery is 133 to 137;
 /// RFC 2710 and RFC 3810: listener reports are 130 to 132 and 143.
 #[inline(always)]
-fn icmp<B: Bytes>(bytes: &B, packet: &mut Packet, at: u32) -> Option<()> {
+fn icmp<B: Bytes>(bytes: &B, packet: &mut Packet, t: &Transport) -> Option<()> {
+    let at = t.at;
     let kind = bytes.byte(at)?;
     packet.header_len = at.wrapping_add(8);
+    packet.payload_len = t.end.saturating_sub(packet.header_len);
     let is_v4 = packet.proto == PROTO_ICMP;
     let echo = if is_v4 { matches!(kind, 0 | 8) } else { matches!(kind, 128 | 129) };
     if !is_v4 && matches!(kind, 130..=137 | 143) {

@@ -2,7 +2,10 @@
 //! tables; the code that asks is the same.
 
 use crate::{
-    abi::{CgroupSets, Clause, Count, Direction, Flow, FlowKey, Header, Rule, RuleState, Set, Side},
+    abi::{
+        CgroupSets, Clause, Count, Direction, Flow, FlowKey, FlowMemory, FlowOrder, Header, MemoryKey, Rule,
+        RuleState, Set, Side,
+    },
     env::Env,
     packet::Addr,
 };
@@ -41,6 +44,15 @@ pub trait World: Env {
 
     /// When the flow (by its [`crate::lookup::symmetric`] key) was first seen.
     fn flow(&self, key: &FlowKey) -> Option<Flow>;
+
+    /// What a rule remembers about a connection; begun if it is new. None = there is no room.
+    fn flow_memory(&self, key: &MemoryKey) -> Option<&FlowMemory>;
+
+    /// When the last packet of a flow (by its symmetric key) leaves the delay line; begun if it is new.
+    fn flow_order(&self, key: &FlowKey) -> Option<&FlowOrder>;
+
+    /// The entry that `draw` chooses in a distribution table.
+    fn dist(&self, table: u32, draw: u32) -> Option<i16>;
 
     /// The conversation, or a part of it in the same form, is protected.
     fn is_protected(&self, key: &FlowKey) -> bool;

@@ -12,13 +12,21 @@ use std::{
 
 use chaos_common::{
     abi::{
-        ABI_VERSION, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header,
-        Intern, Owner, Rule, RuleState, Set, Tally, TestInput,
+        ABI_VERSION, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
+        FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
+        TestInput,
     },
     env::{Prob, Word},
-    fault::{Faults, loss::Loss, partition::Partition},
+    fault::{
+        Faults, NoState, States,
+        corrupt::{Corrupt, CorruptState},
+        duplicate::{Duplicate, DuplicateState},
+        loss::Loss,
+        partition::Partition,
+    },
     job::{Job, Matches, Size, View, Walk},
     packet::{Class, Packet},
+    verdict::{Answer, Corruption, Verdict},
 };
 
 use crate::support::{ALL_IP, DEVICE, arm, everywhere, judge_one, tcp};
@@ -84,7 +92,7 @@ fn tables() -> Vec<Layout> {
             cgroup_levels
         }),
         layout!(DeviceKey { netns, ifindex, bank }),
-        layout!(Device { sets, tagged_sets, flags, normaliser }),
+        layout!(Device { sets, tagged_sets, flags, normaliser, line, reserved }),
         layout!(FlowKey { netns, local, peer, local_port, peer_port, proto }),
         layout!(Owner { cgroup, cookie }),
         layout!(Flow { first_seen_ns, last_seen_ns }),
@@ -114,11 +122,22 @@ fn rules() -> Vec<Layout> {
             reserved,
             faults
         }),
-        layout!(RuleState { lease_until_ns, packets, bytes, ordinals }),
+        layout!(RuleState { lease_until_ns, packets, bytes, ordinals, held, states }),
+        layout!(FlowMemory { first_ns, bytes, clocks }),
+        layout!(MemoryKey { flow, rule }),
+        layout!(Lane { epoch_ns, release_ns }),
+        layout!(FlowOrder { lanes }),
+        layout!(DistTable { len, reserved, entries }),
         layout!(Tally { packets, bytes }),
         layout!(Counters { tallies }),
-        layout!(Faults { loss, partition }),
+        layout!(Faults, whole),
+        layout!(States, whole),
+        layout!(NoState, whole),
+        layout!(Duplicate { enabled, probability, correlation, reserved }),
+        layout!(DuplicateState { last }),
         layout!(Loss { enabled, probability, every, reserved }),
+        layout!(Corrupt { enabled, probability, correlation, bits, silent, first, last, reserved }),
+        layout!(CorruptState { last }),
         layout!(Partition { enabled, reserved }),
         layout!(Word, whole),
         layout!(Prob { 0 }),
@@ -138,7 +157,10 @@ fn jobs() -> Vec<Layout> {
             tcp_flags,
             flags,
             network_offset,
-            header_len
+            header_len,
+            transport_offset,
+            payload_len,
+            tos
         }),
         layout!(View { direction, own, peer }),
         layout!(Matches { slots, count }),
@@ -154,13 +176,36 @@ fn jobs() -> Vec<Layout> {
             bank,
             direction,
             flags,
+            intern,
+            way_ifindex,
+            way_flags,
             view,
             before,
             candidates,
             candidates_before,
             looks_back,
             judged,
-            matches
+            matches,
+            reserved,
+            verdict
+        }),
+        layout!(Answer { what, code, code6, mtu, address, address6 }),
+        layout!(Corruption { seed, bits, silent, first, last }),
+        layout!(Verdict {
+            drop_by,
+            answer_by,
+            duplicate_by,
+            corrupt_by,
+            mark_by,
+            hold_by,
+            hold_slot,
+            flags,
+            queue_ns,
+            delay_ns,
+            longest_ns,
+            epoch_ns,
+            answer,
+            corruption
         }),
     ]
 }
@@ -255,16 +300,15 @@ fn a_filled_rule_has_golden_bytes() {
         share: Prob(0x0c0c),
         tcp_flags: 0x0d0d,
         reserved: 0x0e0e,
-        faults: Faults {
-            loss: Loss { enabled: 0x0f0f, probability: Prob(0x1010), every: 0x1111, reserved: 0x1212 },
-            partition: Partition { enabled: 0x1313, reserved: 0x1414 },
-        },
+        faults: Faults::default(),
     };
     // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.
     let bytes = unsafe { std::slice::from_raw_parts((&raw const rule).cast::<u8>(), size_of::<Rule>()) };
     let wide = (1..=10u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
-    let narrow = (11..=20u8).flat_map(|n| [n, n, 0, 0]);
-    assert_eq!(bytes, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
+    let narrow = (11..=14u8).flat_map(|n| [n, n, 0, 0]);
+    let (own, faults) = bytes.split_at(std::mem::offset_of!(Rule, faults));
+    assert_eq!(own, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
+    assert!(faults.iter().all(|byte| *byte == 0), "no fault is all zeroes");
 }
 
 /// An array map always returns an element, so all zeroes must do and count nothing.

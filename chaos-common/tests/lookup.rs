@@ -57,7 +57,7 @@ const CGROUPS: &[(u64, u32, &[u64])] = &[
 ];
 
 fn devices() -> Vec<DeviceInput> {
-    let device = |netns, ifindex, flags| DeviceInput { netns, ifindex, flags, normaliser: 0 };
+    let device = |netns, ifindex, flags| DeviceInput { netns, ifindex, flags, normaliser: 0, line: 0 };
     vec![
         device(NETNS, 1, device_flags::LOOPBACK),
         device(NETNS, 2, 0),

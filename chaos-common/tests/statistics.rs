@@ -5,14 +5,16 @@
 #![expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
 
 use chaos_common::{
-    abi::{Count, Direction, rule_flags},
+    abi::{Count, Direction, Rule, rule_flags},
     compile::RuleInput,
     env::{DrawKind, Draws, Env, Prob, Word, mix},
-    fault::Faults,
+    fault::{Case, Faults, States},
     host::Host,
+    job::Job,
     lookup::{flow_hash, flow_key, reverse},
     packet::Packet,
     units::{parse_share, percent, prob_to_share, share_to_prob},
+    verdict::Verdict,
 };
 use proptest::prelude::*;
 use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF, DiscreteCDF};
@@ -45,14 +47,32 @@ impl Env for Dice {
         unreachable!("a draw reads no state")
     }
 
+    fn write(&self, _: &Word, _: u64) {
+        unreachable!("a draw changes no state")
+    }
+
     fn fetch_add(&self, _: &Word, _: u64) -> u64 {
+        unreachable!("a draw changes no state")
+    }
+
+    fn compare_exchange(&self, _: &Word, _: u64, _: u64) -> u64 {
         unreachable!("a draw changes no state")
     }
 }
 
+crate::support::knows_nothing!(Dice);
+
 /// Which of the packets from ordinal 0 on are lost.
 fn lost(faults: &Faults, seed: u64, stream: u64, count: u64, env: &Dice) -> Vec<bool> {
-    (0..count).map(|ordinal| faults.decide(&Draws { seed, stream, ordinal }, env).drop_by != 0).collect()
+    let (job, rule, states) = (Job::default(), Rule::default(), States::default());
+    let one = |ordinal| {
+        let draws = Draws { seed, stream, ordinal };
+        let mut verdict = Verdict::PASS;
+        let case = Case { world: env, job: &job, rule: &rule, draws, flow: None };
+        faults.decide(&states, &case, &mut verdict);
+        verdict.drop_by != 0
+    };
+    (0..count).map(one).collect()
 }
 
 fn hits(lost: &[bool]) -> u64 {

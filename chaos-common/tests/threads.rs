@@ -8,12 +8,13 @@ use std::{
 
 use chaos_common::{
     abi::{
-        CgroupSets, Clause, Count, Counters, Direction, Flow, FlowKey, Header, Rule, RuleState, Set, Side,
+        CgroupSets, Clause, Count, Counters, Direction, Flow, FlowKey, FlowMemory, FlowOrder, Header,
+        MemoryKey, Rule, RuleState, Set, Side,
     },
     env::{Env, Word},
     job::{Job, Size},
-    judge::judge_rule,
     packet::Addr,
+    wish::judge_rule,
     world::World,
 };
 
@@ -46,6 +47,16 @@ impl Env for Cpu<'_> {
 
     fn read(&self, word: &Word) -> u64 {
         atomic(word).load(Ordering::Relaxed)
+    }
+
+    fn write(&self, word: &Word, value: u64) {
+        atomic(word).store(value, Ordering::Relaxed);
+    }
+
+    fn compare_exchange(&self, word: &Word, old: u64, new: u64) -> u64 {
+        atomic(word)
+            .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+            .unwrap_or_else(|other| other)
     }
 
     fn fetch_add(&self, word: &Word, n: u64) -> u64 {
@@ -98,6 +109,18 @@ impl World for Cpu<'_> {
         tally.bytes += bytes;
     }
 
+    fn flow_memory(&self, _: &MemoryKey) -> Option<&FlowMemory> {
+        None
+    }
+
+    fn flow_order(&self, _: &FlowKey) -> Option<&FlowOrder> {
+        None
+    }
+
+    fn dist(&self, _: u32, _: u32) -> Option<i16> {
+        None
+    }
+
     fn flow(&self, _: &FlowKey) -> Option<Flow> {
         None
     }
@@ -121,7 +144,7 @@ fn judged(rule: Rule, size: impl Fn(&mut Random) -> Size + Sync) -> Counters {
         for _ in 0..EACH {
             let mut job = Job { packet: tcp(), now_ns: NOW_NS, size: size(&mut sizes), ..Job::default() };
             job.matches.count = 1;
-            judge_rule(&cpu, &job, 0);
+            judge_rule(&cpu, &mut job, 0);
         }
         cpu.counters.into_inner()
     };

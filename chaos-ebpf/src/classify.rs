@@ -3,19 +3,19 @@
 use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
 use aya_log_ebpf::debug;
 use chaos_common::{
-    abi::{DeviceKey, Direction, Intern, control, device_flags, dims, intern_flags},
+    abi::{DeviceKey, Direction, Intern, device_flags, dims, intern_flags},
     job::{Job, Size, job_flags},
     judge::{Action, judge},
-    verdict::Verdict,
     world::World as _,
 };
 
 use crate::{
-    effect::{MAC_HEADER_LEN, NEXT, apply, normalise, restore, send_on},
+    effect::{NEXT, apply, begin_way, normalise, note_failure, restore, send_on, size_of_returned},
     error::Error,
     frame::Skb,
     globals::CHAOS_TAG,
-    maps::{CHAOS_CONTROL, CHAOS_DEVICES, CHAOS_NETNS},
+    maps::CHAOS_DEVICES,
+    maps::CHAOS_NETNS,
     steps::{Proved, job},
     world::Tables,
 };
@@ -45,7 +45,7 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
             note_failure();
             NEXT
         }
-        Err(Error::UnknownDevice | Error::Tables) => NEXT,
+        Err(Error::UnknownDevice | Error::Tables | Error::Line | Error::Effect) => NEXT,
     }
 }
 
@@ -65,17 +65,21 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
     if dims & dims::FLOWS != 0 {
         steps.track();
     }
-    let whole = skb.gso_segs() <= 1;
-    // A loopback frame that is one wire packet is judged in place: there is nothing to cut.
-    if job.device.normaliser == 0 || (whole && job.device.flags & device_flags::LOOPBACK != 0) {
+    if job.device.normaliser == 0 {
         job.flags |= job_flags::FINAL;
+    }
+    // A loopback frame that is one wire packet is judged in place: there is nothing to cut.
+    if skb.gso_segs() <= 1 && job.device.flags & device_flags::LOOPBACK != 0 {
+        job.flags |= job_flags::WHOLE;
     }
     if is_forwarded(tables, job, direction) {
         job.flags |= job_flags::FORWARDED;
     }
+    begin_way(skb, job);
     job.size = Size::of(&job.packet, skb.len(), skb.gso_segs());
     match judge(&mut steps) {
-        Action::Apply(verdict) => Ok(apply(verdict, direction)),
+        Action::Pass => Ok(NEXT),
+        Action::Apply => Ok(apply(skb, job)),
         Action::Normalise => normalise(skb, job),
     }
 }
@@ -98,41 +102,55 @@ fn begin(tables: &Tables, job: &mut Job, ifindex: u32, direction: Direction) -> 
 #[inline(always)]
 pub(crate) fn returned(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    let Some(entry) = restore(skb) else { return TC_ACT_SHOT };
-    let mut loopback = false;
-    // Nothing armed any more: the packet was on its way when it ended, and goes on.
-    if let Some(tables) = Tables::armed(skb)
-        && let Some(job) = job()
-        && begin(&tables, job, entry.ifindex, direction_of(entry)).is_ok()
-    {
-        loopback = job.device.flags & device_flags::LOOPBACK != 0;
-        if is_dropped(skb, job, entry) {
-            return TC_ACT_SHOT;
-        }
+    let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
+    // A copy that was judged already; or nothing is armed any more: it was on its way when it ended.
+    if skb.marker() == CHAOS_TAG.load() {
+        return send_on(skb, entry);
     }
-    send_on(skb, entry, loopback)
+    match resume(skb, (number, entry), job_flags::FINAL) {
+        Some(job) => apply(skb, job),
+        None => send_on(skb, entry),
+    }
 }
 
+/// The program behind the delay line: the packet's time has come. What began to let nothing through while
+/// it waited acts on it, too.
 #[inline(always)]
-fn direction_of(entry: &Intern) -> Direction {
-    if entry.flags & intern_flags::INGRESS != 0 { Direction::Ingress } else { Direction::Egress }
+pub(crate) fn due(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
+    if let Some(tables) = Tables::armed(skb)
+        && tables.header().is_some_and(|header| header.dims & dims::CUTS != 0)
+        && resume(skb, (number, entry), job_flags::FINAL | job_flags::HELD).is_some()
+    {
+        return TC_ACT_SHOT;
+    }
+    send_on(skb, entry)
 }
 
+/// Judges a packet that was taken from its device; none = no rule wants anything.
 #[inline(always)]
-fn is_dropped(skb: Skb, job: &mut Job, entry: &Intern) -> bool {
+fn resume(skb: Skb, (number, entry): (u32, &Intern), flags: u32) -> Option<&'static mut Job> {
+    let tables = Tables::armed(skb)?;
+    let job = job()?;
+    let direction =
+        if entry.flags & intern_flags::INGRESS != 0 { Direction::Ingress } else { Direction::Egress };
+    begin(&tables, job, entry.ifindex, direction).ok()?;
     let mut steps = Proved(skb);
     if !steps.parse(false) {
-        return false;
+        return None;
     }
-    job.flags = job_flags::FINAL;
+    job.flags = flags | job_flags::AWAY;
     if entry.flags & intern_flags::FORWARDED != 0 {
         job.flags |= job_flags::FORWARDED;
     }
-    let added = if entry.flags & intern_flags::L3 != 0 { MAC_HEADER_LEN } else { 0 };
-    job.size = Size::of(&job.packet, skb.len().wrapping_sub(added), skb.gso_segs());
+    job.intern = number;
+    job.way_ifindex = entry.ifindex;
+    job.way_flags = entry.flags;
+    job.size = size_of_returned(skb, job, entry.flags & intern_flags::L3 != 0);
     match judge(&mut steps) {
-        Action::Apply(Verdict { drop_by }) => drop_by != 0,
-        Action::Normalise => false,
+        Action::Apply => Some(job),
+        Action::Pass | Action::Normalise => None,
     }
 }
 
@@ -151,13 +169,5 @@ fn is_forwarded(tables: &Tables, job: &Job, direction: Direction) -> bool {
         Direction::Ingress => {
             skb.pkt_type() == PACKET_HOST && !tables.is_own_address(job.netns, &job.packet.destination)
         }
-    }
-}
-
-fn note_failure() {
-    if let Some(word) = CHAOS_CONTROL.get_ptr_mut(control::INTERN_FAILED) {
-        // SAFETY: the word lies in a map value. A lost increment is acceptable: it is a warning light.
-        let word = unsafe { &mut *word };
-        *word = word.wrapping_add(1);
     }
 }

@@ -11,4 +11,8 @@ pub(crate) enum Error {
     Tables,
     /// The frame could not be prepared for the normaliser.
     Normaliser,
+    /// There is no delay line, or nobody behind it.
+    Line,
+    /// The packet could not be changed as the verdict says.
+    Effect,
 }

@@ -55,6 +55,10 @@ impl Skb {
         mark: u32
     }
     field! {
+        /// When the sender wants it to leave; `CLOCK_MONOTONIC` for TCP.
+        tstamp: u64
+    }
+    field! {
         /// `PACKET_HOST` 0, `PACKET_BROADCAST` 1, `PACKET_MULTICAST` 2, ...
         pkt_type: u32
     }

@@ -41,6 +41,12 @@ pub(crate) fn chaos_return(ctx: TcContext) -> i32 {
     classify::returned(&ctx)
 }
 
+/// Packets whose time in the delay line is over.
+#[classifier]
+pub(crate) fn chaos_due(ctx: TcContext) -> i32 {
+    classify::due(&ctx)
+}
+
 /// Wire packets at the normaliser's far end: back to the near end's namespace.
 #[classifier]
 pub(crate) fn chaos_bounce(ctx: TcContext) -> i32 {

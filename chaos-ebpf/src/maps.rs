@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, Flow, FlowKey, Header, Intern,
-        Owner, Rule, RuleState, Set,
+        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
+        FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
     },
     job::Job,
 };
@@ -92,6 +92,22 @@ pub(crate) static CHAOS_LOCALS: HashMap<FlowKey, u64> = HashMap::with_max_entrie
 /// What frames in the normaliser need to come back. Written here only.
 #[map]
 pub(crate) static CHAOS_INTERN: LruHashMap<u32, Intern> = LruHashMap::with_max_entries(8192, 0);
+
+/// What rules remember about connections. Written here only, atomically.
+#[map]
+pub(crate) static CHAOS_MEMORY: LruHashMap<MemoryKey, FlowMemory> = LruHashMap::with_max_entries(65_536, 0);
+
+/// When flows leave the delay line. Written here only.
+#[map]
+pub(crate) static CHAOS_ORDER: LruHashMap<FlowKey, FlowOrder> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Distributions by number. Written by the agent before a rule names them.
+#[map]
+pub(crate) static CHAOS_DISTS: Array<DistTable> = Array::with_max_entries(DIST_TABLES, MMAPABLE);
+
+/// Bytes of the packet being changed, one a CPU. Written here only.
+#[map]
+pub(crate) static CHAOS_SCRATCH: PerCpuArray<[u32; 256]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The packet being judged, one a CPU. Written here only.
 #[map]

@@ -2,7 +2,10 @@
 //! loaded by a test, a map. The verifier removes the branch that is not taken.
 
 use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id},
+    helpers::{
+        bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_skb_ancestor_cgroup_id,
+        bpf_skb_cgroup_id,
+    },
     macros::map,
     maps::Array,
 };
@@ -27,6 +30,22 @@ pub(crate) fn now_ns() -> u64 {
         // SAFETY: no arguments; available since Linux 5.8.
         None => unsafe { bpf_ktime_get_boot_ns() },
     }
+}
+
+/// The same clock without suspend, which the delay line's thread goes by.
+#[inline(always)]
+pub(crate) fn monotonic_ns() -> u64 {
+    match given() {
+        Some(input) => input.now_ns,
+        // SAFETY: no arguments.
+        None => unsafe { bpf_ktime_get_ns() },
+    }
+}
+
+/// A test run: the context says nothing about senders, and nobody reads the delay line.
+#[inline(always)]
+pub(crate) fn is_test() -> bool {
+    CHAOS_TESTING.load() != 0
 }
 
 /// 32 random bits.

@@ -5,10 +5,10 @@
 use aya_ebpf::bindings::__sk_buff;
 use chaos_common::{
     job::Job,
-    judge::{Steps, advance, gather, judge_rule, prepare, wants_wire},
+    judge::{Steps, advance, gather, prepare, wants_wire},
     packet::parse,
     protect::is_protected,
-    verdict::Verdict,
+    wish::{judge_rule, settle},
     world::World as _,
 };
 
@@ -84,8 +84,15 @@ step!(
     chaos_wire(skb, unused) -> job, tables: wants_wire(&tables, job)
 );
 step!(
-    /// [`judge_rule`] on the match of that index; the number of the fault that drops.
-    chaos_judge(skb, index) -> job, tables: judge_rule(&tables, job, index).drop_by
+    /// [`judge_rule`] on the match of that index.
+    chaos_judge(skb, index) -> job, tables: judge_rule(&tables, job, index)
+);
+step!(
+    /// [`settle`]
+    chaos_settle(skb, unused) -> job, tables: {
+        settle(&tables, job);
+        0u32
+    }
 );
 
 /// Calls each step as a function of its own.
@@ -140,7 +147,12 @@ impl Steps for Proved {
     }
 
     #[inline(always)]
-    fn judge_match(&self, index: u32) -> Verdict {
-        Verdict { drop_by: chaos_judge(self.0.0, index) }
+    fn judge_match(&mut self, index: u32) -> bool {
+        chaos_judge(self.0.0, index) != 0
+    }
+
+    #[inline(always)]
+    fn settle(&mut self) {
+        chaos_settle(self.0.0, 0);
     }
 }

@@ -1,12 +1,12 @@
 //! Answers the questions of `chaos-common` from the maps.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::{bindings::BPF_NOEXIST, maps::lpm_trie::Key};
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Count, Direction, Flow, FlowKey, Header, PORTS, RULES_MAX,
-        Rule, RuleState, Set, Side, control,
+        BANKS, CgroupKey, CgroupSets, Clause, Count, DIST_ENTRIES, Direction, Flow, FlowKey, FlowMemory,
+        FlowOrder, Header, MemoryKey, PORTS, RULES_MAX, Rule, RuleState, Set, Side, control,
     },
     env::{Env, Word},
     packet::{Addr, unmapped},
@@ -17,9 +17,9 @@ use crate::{
     frame::Skb,
     globals::CHAOS_CAPACITY,
     maps::{
-        CHAOS_CGROUPS, CHAOS_CLAUSES, CHAOS_CONTROL, CHAOS_COUNTERS, CHAOS_FLOWS, CHAOS_HEADERS,
-        CHAOS_LOCALS, CHAOS_NETS4, CHAOS_NETS6, CHAOS_PORTS, CHAOS_PROTECT, CHAOS_RULES, CHAOS_SETS,
-        CHAOS_STATES,
+        CHAOS_CGROUPS, CHAOS_CLAUSES, CHAOS_CONTROL, CHAOS_COUNTERS, CHAOS_DISTS, CHAOS_FLOWS, CHAOS_HEADERS,
+        CHAOS_LOCALS, CHAOS_MEMORY, CHAOS_NETS4, CHAOS_NETS6, CHAOS_ORDER, CHAOS_PORTS, CHAOS_PROTECT,
+        CHAOS_RULES, CHAOS_SETS, CHAOS_STATES,
     },
     source,
 };
@@ -85,6 +85,25 @@ impl Env for Tables {
     fn read(&self, word: &Word) -> u64 {
         // SAFETY: the word lies in a map value, aligned; 64-bit loads are single on every 64-bit CPU.
         unsafe { core::ptr::read_volatile(word.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn write(&self, word: &Word, value: u64) {
+        // SAFETY: the word lies in a map value, aligned; 64-bit stores are single on every 64-bit CPU.
+        unsafe { core::ptr::write_volatile(word.as_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, word: &Word, old: u64, new: u64) -> u64 {
+        // SAFETY: the word lies in a map value, aligned.
+        let (before, _) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                word.as_ptr(),
+                old,
+                new,
+            )
+        };
+        before
     }
 
     #[inline(always)]
@@ -163,6 +182,37 @@ impl World for Tables {
     fn flow(&self, key: &FlowKey) -> Option<Flow> {
         // SAFETY: a value read while it is replaced mixes two times of one flow; both are recent.
         unsafe { CHAOS_FLOWS.get(key) }.copied()
+    }
+
+    #[inline(never)]
+    fn flow_memory(&self, key: &MemoryKey) -> Option<&FlowMemory> {
+        if let Some(known) = CHAOS_MEMORY.get_ptr(key) {
+            // SAFETY: changed only through `Env`; an entry that is evicted meanwhile stays readable until
+            // the program ends (RCU), and what is written to it is lost with it.
+            return Some(unsafe { &*known });
+        }
+        let _ = CHAOS_MEMORY.insert(key, FlowMemory::default(), u64::from(BPF_NOEXIST));
+        // SAFETY: as above.
+        CHAOS_MEMORY.get_ptr(key).map(|known| unsafe { &*known })
+    }
+
+    #[inline(never)]
+    fn flow_order(&self, key: &FlowKey) -> Option<&FlowOrder> {
+        if let Some(known) = CHAOS_ORDER.get_ptr(key) {
+            // SAFETY: as in `flow_memory`.
+            return Some(unsafe { &*known });
+        }
+        let _ = CHAOS_ORDER.insert(key, FlowOrder::default(), u64::from(BPF_NOEXIST));
+        // SAFETY: as in `flow_memory`.
+        CHAOS_ORDER.get_ptr(key).map(|known| unsafe { &*known })
+    }
+
+    #[inline(always)]
+    fn dist(&self, table: u32, draw: u32) -> Option<i16> {
+        let table = CHAOS_DISTS.get(table)?;
+        // Masked, not compared: Linux 6.1 loses a compared bound.
+        let index = core::hint::black_box(draw.checked_rem(table.len)?) & (DIST_ENTRIES as u32 - 1);
+        table.entries.get(index as usize).copied()
     }
 
     #[inline(always)]

@@ -6,14 +6,13 @@
 use std::{collections::BTreeMap, panic::Location};
 
 use anyhow::{Result, bail, ensure};
-use chaos_common::abi::{Count, Direction, TestInput};
+use chaos_common::{
+    abi::{Count, Direction, TestInput},
+    verdict::Verdict,
+};
 
 use crate::{
-    oracle::{
-        Fate, Given, NORMALISING, NOW_NS, PLAIN,
-        build::RuleBuilder,
-        host::{COUNTS, Counted},
-    },
+    oracle::{Fate, Given, NORMALISING, NOW_NS, PLAIN, build::RuleBuilder, host::Counted},
     packet::Packet,
 };
 
@@ -37,6 +36,10 @@ pub struct Row {
     pub given: Given,
     /// What must happen to it.
     pub fate: Fate,
+    /// How it must look afterwards, where that can be seen; none = as before.
+    pub after: Option<Vec<u8>>,
+    /// What must be true of the verdict besides.
+    pub verdict: Option<fn(&Verdict) -> bool>,
     /// What the first rule must have counted for all packets together.
     pub counters: Vec<(&'static str, u64)>,
 }
@@ -54,6 +57,8 @@ impl Row {
             before: Vec::new(),
             given: Given { input, direction: Direction::Egress, ifindex: PLAIN },
             fate: Fate::Pass,
+            after: None,
+            verdict: None,
             counters: Vec::new(),
         }
     }
@@ -139,6 +144,20 @@ impl Row {
         self.counts(&[("matched_packets", 1)])
     }
 
+    /// It must become this: the packet that comes back, or the one that goes on.
+    #[must_use]
+    pub fn becomes(mut self, packet: &Packet) -> Self {
+        self.after = Some(packet.bytes());
+        self
+    }
+
+    /// This must be true of the verdict.
+    #[must_use]
+    pub const fn verdict(mut self, holds: fn(&Verdict) -> bool) -> Self {
+        self.verdict = Some(holds);
+        self
+    }
+
     /// What must happen to it.
     #[must_use]
     pub const fn fate(mut self, fate: Fate) -> Self {
@@ -159,6 +178,8 @@ impl Row {
 pub struct Outcome {
     /// About the last packet.
     pub fate: Fate,
+    /// What the rules want.
+    pub verdict: Verdict,
     /// The last packet afterwards; none = the judge cannot change it.
     pub bytes: Option<Vec<u8>>,
     /// Counters of the first rule, both directions together, for all packets.
@@ -178,28 +199,15 @@ pub trait Subject {
     fn judge(&mut self, row: &Row) -> Result<Option<Outcome>>;
 }
 
-/// Name of a counter, as in the JSON output.
-#[must_use]
-pub const fn counter_name(what: Count) -> &'static str {
-    match what {
-        Count::Matched => "matched",
-        Count::Dropped => "dropped",
-        Count::Shadowed => "shadowed",
-        Count::Lease => "lease",
-        Count::Expired => "expired",
-        Count::Limited => "limited",
-    }
-}
-
 /// The first rule's counters, both directions together.
 #[must_use]
 pub fn first_rule(counted: &Counted) -> Counters {
     let mut counters = Counters::new();
-    for what in COUNTS {
-        let of_rule = counted.iter().filter(|((slot, _, reason), _)| *slot == 0 && *reason == what as u8);
+    for what in Count::ALL {
+        let of_rule = counted.iter().filter(|((slot, _, reason), _)| *slot == 0 && *reason == *what as u8);
         for (_, (packets, bytes)) in of_rule {
-            *counters.entry(format!("{}_packets", counter_name(what))).or_default() += packets;
-            *counters.entry(format!("{}_bytes", counter_name(what))).or_default() += bytes;
+            *counters.entry(format!("{}_packets", what.label())).or_default() += packets;
+            *counters.entry(format!("{}_bytes", what.label())).or_default() += bytes;
         }
     }
     counters
@@ -252,8 +260,16 @@ fn run_selected(subjects: &mut [&mut dyn Subject], rows: &[Row], selected: &str)
 
 fn check(outcome: Outcome, row: &Row) -> Result<()> {
     ensure!(outcome.fate == row.fate, "expected {:?}, got {:?}", row.fate, outcome.fate);
-    if let Some(bytes) = &outcome.bytes {
-        check_bytes(&row.packet.bytes(), bytes, row.fate)?;
+    if let Some(holds) = row.verdict {
+        ensure!(holds(&outcome.verdict), "the verdict is not as expected: {:?}", outcome.verdict);
+    }
+    match (&outcome.bytes, &row.after) {
+        (Some(bytes), Some(after)) => check_bytes(after, bytes, row.fate)?,
+        // An answer that no row describes is judged by others.
+        (Some(bytes), None) if row.fate != Fate::Answer && outcome.verdict.corrupt_by == 0 => {
+            check_bytes(&row.packet.bytes(), bytes, row.fate)?;
+        }
+        _ => {}
     }
     let expected: Counters = row.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let named = |name: &str| name.ends_with("_packets") || expected.contains_key(name);
@@ -265,7 +281,7 @@ fn check(outcome: Outcome, row: &Row) -> Result<()> {
 /// The packet must be as it was; on its way to the normaliser the addresses of its MAC header
 /// carry our number.
 fn check_bytes(before: &[u8], after: &[u8], fate: Fate) -> Result<()> {
-    let from = if fate == Fate::Normalise { 12 } else { 0 };
+    let from = if matches!(fate, Fate::Normalise | Fate::Hold) { 12 } else { 0 };
     let differs = before.iter().zip(after).skip(from).position(|(before, after)| before != after);
     if let Some(place) = differs {
         bail!("the packet changed at offset {}: {after:02x?}", from + place);
@@ -279,6 +295,8 @@ mod tests {
     use anyhow::Result;
 
     use super::{Fate, Outcome, Row, Subject, run_selected};
+    use chaos_common::verdict::Verdict;
+
     use crate::{oracle::build::loss, packet::Packet};
 
     /// Drops what has a payload.
@@ -294,7 +312,7 @@ mod tests {
             let counted = if dropped { &["matched_packets", "dropped_packets"][..] } else { &[] };
             let counters = counted.iter().map(|name| ((*name).to_owned(), 1)).collect();
             let fate = if dropped { Fate::Drop } else { Fate::Pass };
-            Ok(Some(Outcome { fate, bytes: Some(row.packet.bytes()), counters }))
+            Ok(Some(Outcome { fate, verdict: Verdict::PASS, bytes: Some(row.packet.bytes()), counters }))
         }
     }
 

@@ -9,11 +9,12 @@ use chaos_agent::datapath::{Object, PROGRAMS};
 use chaos_tests::require_root;
 
 /// Instructions that the verifier may look at, all ways together (`verified_insns`).
-const BUDGETS: [(&str, u32); 7] = [
-    ("chaos_egress", 60_000),
-    ("chaos_ingress", 60_000),
-    ("chaos_return", 60_000),
+const BUDGETS: [(&str, u32); 8] = [
+    ("chaos_egress", 150_000),
+    ("chaos_ingress", 150_000),
+    ("chaos_return", 150_000),
     ("chaos_bounce", 100),
+    ("chaos_due", 150_000),
     ("chaos_bind4", 2_000),
     ("chaos_bind6", 2_000),
     ("chaos_release", 2_000),

@@ -6,6 +6,7 @@
 
 use std::{fmt::Write as _, io, time::Duration};
 
+use chaos_common::abi::Count;
 use serde::Serialize;
 
 use super::{
@@ -260,23 +261,42 @@ fn short_rule_text(rule: &RuleStats) -> String {
 }
 
 fn counters_text(rule: &RuleStats, volume: &str) -> String {
-    let matched = sum(rule, |counters| counters.matched_packets);
-    let dropped = sum(rule, |counters| counters.dropped_packets);
-    let share = percent(dropped, matched);
-    let mut text = format!("{}: {matched} packets matched{volume}, {dropped} dropped{share}", rule.name);
-    let rest = [
-        (sum(rule, |counters| counters.shadowed_packets), "would have been dropped"),
-        (sum(rule, |counters| counters.lease_packets), "passed because the lease lapsed"),
-        (sum(rule, |counters| counters.limited_packets), "passed because the limit was reached"),
-    ];
-    for (count, what) in rest.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = write!(text, ", {count} {what}");
+    let packets = |count: Count| sum(rule, |counters| counters.of(count).packets);
+    let (matched, dropped) = (packets(Count::Matched), packets(Count::Dropped));
+    let mut text = format!("{}: {matched} packets matched{volume}", rule.name);
+    let touched = Count::ALL.iter().any(|count| *count != Count::Matched && packets(*count) > 0);
+    if dropped > 0 || !touched {
+        let _ = write!(text, ", {dropped} dropped{}", percent(dropped, matched));
+    }
+    for count in Count::ALL {
+        if let (Some(what), true) = (in_words(*count), packets(*count) > 0) {
+            let share = if count.is_effect() { percent(packets(*count), matched) } else { String::new() };
+            let _ = write!(text, ", {} {what}{share}", packets(*count));
+        }
     }
     text
 }
 
+/// What happened to the packets counted so, after their number; none = it is said elsewhere.
+const fn in_words(count: Count) -> Option<&'static str> {
+    match count {
+        Count::Matched | Count::Dropped | Count::Expired => None,
+        Count::Shadowed => Some("would have been hit"),
+        Count::Lease => Some("passed because the lease lapsed"),
+        Count::Limited => Some("passed because the limit was reached"),
+        Count::Unheld => Some("passed at once because the delay line did not run"),
+        Count::Refused => Some("connections refused"),
+        Count::Answered
+        | Count::Delayed
+        | Count::Duplicated
+        | Count::Corrupted
+        | Count::Marked
+        | Count::Reordered => Some(count.label()),
+    }
+}
+
 /// Both directions together.
-fn sum(rule: &RuleStats, field: fn(&Counters) -> u64) -> u64 {
+fn sum(rule: &RuleStats, field: impl Fn(&Counters) -> u64) -> u64 {
     field(&rule.egress) + field(&rule.ingress)
 }
 
@@ -351,7 +371,7 @@ mod tests {
         shadow.ingress.shadowed_packets = 3;
         shadow.ingress.lease_packets = 2;
         let text = rule_text(&shadow);
-        assert!(text.ends_with("3 would have been dropped, 2 passed because the lease lapsed"), "{text}");
+        assert!(text.ends_with("3 would have been hit, 2 passed because the lease lapsed"), "{text}");
     }
 
     #[test]

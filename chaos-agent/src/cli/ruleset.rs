@@ -2,7 +2,7 @@
 
 use super::hold::Armed;
 use crate::{
-    engine::{Counters, EngineError, Event, RuleStats},
+    engine::{EngineError, Event, RuleStats},
     spec::RuleSpec,
 };
 
@@ -52,32 +52,16 @@ impl<A: Armed> Armed for AsOne<A> {
 fn total(name: &str, rules: &[RuleStats]) -> RuleStats {
     let mut all = RuleStats { name: name.to_owned(), ..RuleStats::default() };
     for rule in rules {
-        all.egress = sum(&all.egress, &rule.egress);
-        all.ingress = sum(&all.ingress, &rule.ingress);
+        all.egress += rule.egress;
+        all.ingress += rule.ingress;
     }
     all
-}
-
-fn sum(a: &Counters, b: &Counters) -> Counters {
-    Counters {
-        matched_packets: a.matched_packets + b.matched_packets,
-        matched_bytes: a.matched_bytes + b.matched_bytes,
-        dropped_packets: a.dropped_packets + b.dropped_packets,
-        dropped_bytes: a.dropped_bytes + b.dropped_bytes,
-        shadowed_packets: a.shadowed_packets + b.shadowed_packets,
-        shadowed_bytes: a.shadowed_bytes + b.shadowed_bytes,
-        lease_packets: a.lease_packets + b.lease_packets,
-        lease_bytes: a.lease_bytes + b.lease_bytes,
-        expired_packets: a.expired_packets + b.expired_packets,
-        expired_bytes: a.expired_bytes + b.expired_bytes,
-        limited_packets: a.limited_packets + b.limited_packets,
-        limited_bytes: a.limited_bytes + b.limited_bytes,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Counters;
 
     #[test]
     fn the_counters_of_all_rules_are_one() {

@@ -11,11 +11,12 @@ use super::{DatapathError, Maps, bpffs::PrivateBpffs};
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
 
 /// Every program of the object.
-pub const PROGRAMS: [&str; 7] = [
+pub const PROGRAMS: [&str; 8] = [
     "chaos_egress",
     "chaos_ingress",
     "chaos_return",
     "chaos_bounce",
+    "chaos_due",
     "chaos_bind4",
     "chaos_bind6",
     "chaos_release",
@@ -25,7 +26,7 @@ pub const PROGRAMS: [&str; 7] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 20] = [
+pub(super) const SHARED: [&str; 24] = [
     "CHAOS_CONTROL",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
@@ -44,6 +45,10 @@ pub(super) const SHARED: [&str; 20] = [
     "CHAOS_PROTECT",
     "CHAOS_LOCALS",
     "CHAOS_INTERN",
+    "CHAOS_MEMORY",
+    "CHAOS_ORDER",
+    "CHAOS_DISTS",
+    "CHAOS_SCRATCH",
     "CHAOS_JOB",
     "AYA_LOGS",
 ];

@@ -113,7 +113,7 @@ impl Maps {
 
     /// Begins a rule's memory anew. Only for a slot that no armed rule uses.
     pub fn reset_state(&mut self, slot: u32, lease_until_ns: u64) -> Result<(), DatapathError> {
-        let mut words = StateWords::default();
+        let mut words: StateWords = [0; _];
         if let Some(lease) = words.first_mut() {
             *lease = lease_until_ns;
         }

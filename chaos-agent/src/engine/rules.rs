@@ -67,6 +67,10 @@ fn flags(spec: &RuleSpec) -> u32 {
         (matching.share.is_some(), rule_flags::SHARE),
         (spec.faults.needs_wire() || limited, rule_flags::WIRE),
         (ordinal, rule_flags::ORDINAL),
+        (spec.faults.needs_line(), rule_flags::LINE),
+        (spec.faults.needs_memory(), rule_flags::MEMORY),
+        (spec.faults.needs_checksum(), rule_flags::CHECKSUM),
+        (spec.faults.cuts_held() && !spec.shadow, rule_flags::CUTS),
     ];
     set.into_iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag)
 }

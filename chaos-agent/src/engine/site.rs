@@ -129,6 +129,7 @@ impl Site {
             ifindex: link.index,
             flags: flags(link, self.protect),
             normaliser,
+            line: 0,
         };
         self.chosen.values().map(input).collect()
     }

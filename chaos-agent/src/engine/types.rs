@@ -115,61 +115,63 @@ impl fmt::Display for Event {
     }
 }
 
-/// Exact counters of one rule and direction: wire packets, and bytes of their frames from the MAC header on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counters {
-    /// Matched, whatever happened then.
-    pub matched_packets: u64,
-    /// Their bytes.
-    pub matched_bytes: u64,
-    /// Dropped.
-    pub dropped_packets: u64,
-    /// Their bytes.
-    pub dropped_bytes: u64,
-    /// Would have been hit, were the rule not in shadow.
-    pub shadowed_packets: u64,
-    /// Their bytes.
-    pub shadowed_bytes: u64,
-    /// Passed because the lease had lapsed.
-    pub lease_packets: u64,
-    /// Their bytes.
-    pub lease_bytes: u64,
-    /// Passed because the rule had expired.
-    pub expired_packets: u64,
-    /// Their bytes.
-    pub expired_bytes: u64,
-    /// Passed because a limit was used up.
-    pub limited_packets: u64,
-    /// Their bytes.
-    pub limited_bytes: u64,
+macro_rules! counters {
+    ($( $count:ident: $packets:ident, $bytes:ident; )+) => {
+        /// Exact counters of one rule and direction: wire packets, and bytes of their frames from the MAC
+        /// header on. What each is for says [`Count`].
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[expect(missing_docs, reason = "every field is a `Count` and a unit")]
+        pub struct Counters {
+            $( pub $packets: u64, pub $bytes: u64, )+
+        }
+
+        impl std::ops::AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                $(
+                    self.$packets += other.$packets;
+                    self.$bytes += other.$bytes;
+                )+
+            }
+        }
+
+        impl From<DirectionCounters> for Counters {
+            fn from(counters: DirectionCounters) -> Self {
+                Self {
+                    $(
+                        $packets: counters.of(Count::$count).packets,
+                        $bytes: counters.of(Count::$count).bytes,
+                    )+
+                }
+            }
+        }
+
+        impl Counters {
+            /// By reason: packets and bytes.
+            #[must_use]
+            pub const fn of(&self, count: Count) -> Tally {
+                match count {
+                    $( Count::$count => Tally { packets: self.$packets, bytes: self.$bytes }, )+
+                }
+            }
+        }
+    };
 }
 
-impl From<DirectionCounters> for Counters {
-    fn from(counters: DirectionCounters) -> Self {
-        let of = |what: Count| counters.of(what);
-        let [matched, dropped, shadowed, lease, expired, limited]: [Tally; 6] = [
-            of(Count::Matched),
-            of(Count::Dropped),
-            of(Count::Shadowed),
-            of(Count::Lease),
-            of(Count::Expired),
-            of(Count::Limited),
-        ];
-        Self {
-            matched_packets: matched.packets,
-            matched_bytes: matched.bytes,
-            dropped_packets: dropped.packets,
-            dropped_bytes: dropped.bytes,
-            shadowed_packets: shadowed.packets,
-            shadowed_bytes: shadowed.bytes,
-            lease_packets: lease.packets,
-            lease_bytes: lease.bytes,
-            expired_packets: expired.packets,
-            expired_bytes: expired.bytes,
-            limited_packets: limited.packets,
-            limited_bytes: limited.bytes,
-        }
-    }
+counters! {
+    Matched: matched_packets, matched_bytes;
+    Dropped: dropped_packets, dropped_bytes;
+    Shadowed: shadowed_packets, shadowed_bytes;
+    Lease: lease_packets, lease_bytes;
+    Expired: expired_packets, expired_bytes;
+    Limited: limited_packets, limited_bytes;
+    Answered: answered_packets, answered_bytes;
+    Delayed: delayed_packets, delayed_bytes;
+    Duplicated: duplicated_packets, duplicated_bytes;
+    Corrupted: corrupted_packets, corrupted_bytes;
+    Marked: marked_packets, marked_bytes;
+    Reordered: reordered_packets, reordered_bytes;
+    Refused: refused_packets, refused_bytes;
+    Unheld: unheld_packets, unheld_bytes;
 }
 
 /// Exact counters of one rule.

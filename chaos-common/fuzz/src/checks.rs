@@ -160,7 +160,7 @@ pub fn lookup(bytes: &[u8]) {
             .map(|(id, level, ancestors)| CgroupInput { id, level, ancestors })
             .to_vec(),
         devices: [(1, device_flags::LOOPBACK), (2, 0)]
-            .map(|(ifindex, flags)| DeviceInput { netns: 1, ifindex, flags, normaliser: 0 })
+            .map(|(ifindex, flags)| DeviceInput { netns: 1, ifindex, flags, normaliser: 0, line: 0 })
             .to_vec(),
     };
     let Ok(tables) = compile(&input) else { return };

@@ -152,6 +152,8 @@ pub struct DeviceInput {
     pub flags: u32,
     /// Near end of the namespace's normaliser; 0 = none.
     pub normaliser: u32,
+    /// The namespace's delay line; 0 = none.
+    pub line: u32,
 }
 
 /// Everything that is armed together.

@@ -190,6 +190,8 @@ impl Builder<'_> {
                 tagged_sets: [self.number(|c| here(c, true, false)), self.number(|c| here(c, true, true))],
                 flags: device.flags,
                 normaliser: device.normaliser,
+                line: device.line,
+                reserved: 0,
             };
             self.tables.devices.insert((device.netns, device.ifindex), entry);
         }
@@ -280,6 +282,9 @@ impl Builder<'_> {
         let by_age = crate::abi::rule_flags::NEW | crate::abi::rule_flags::ESTABLISHED;
         if rules().any(|rule| rule.rule.flags & by_age != 0) {
             header.dims |= dims::FLOWS;
+        }
+        if rules().any(|rule| rule.rule.flags & crate::abi::rule_flags::CUTS != 0) {
+            header.dims |= dims::CUTS;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! `loss`: wire packets vanish, at random or every n-th.
 
+use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
-use super::{Fault, FaultKind};
 use crate::{
-    env::{DrawKind, Draws, Env, Prob},
+    env::{DrawKind, Prob},
     verdict::Verdict,
+    world::World,
 };
 
 /// Parameters of random and of regular loss; both may be set, then either drops.
@@ -23,6 +24,8 @@ pub struct Loss {
 }
 
 impl Fault for Loss {
+    type State = NoState;
+
     #[inline(always)]
     fn is_off(&self) -> bool {
         self.enabled == 0
@@ -39,16 +42,19 @@ impl Fault for Loss {
     }
 
     #[inline(always)]
-    fn decide<E: Env>(&self, draws: &Draws, env: &E, verdict: &mut Verdict) {
-        if self.is_off() {
-            return;
-        }
-        let draw = draws.next(env, DrawKind::Loss);
+    fn decide<W: World>(&self, _state: &NoState, case: &Case<'_, W>, verdict: &mut Verdict) {
+        let draw = case.draw(DrawKind::Loss);
         let nth = match self.every {
             0 => false,
-            every => draws.ordinal.wrapping_add(1).checked_rem(u64::from(every)) == Some(0),
+            every => case.draws.ordinal.wrapping_add(1).checked_rem(u64::from(every)) == Some(0),
         };
-        if nth || self.probability.hits(draw) {
+        if !nth && !self.probability.hits(draw) {
+            return;
+        }
+        // A packet that is doubled and loses one of the two arrives once, as in `netem_enqueue`.
+        if verdict.duplicate_by != 0 {
+            verdict.duplicate_by = 0;
+        } else {
             verdict.drop(FaultKind::Loss);
         }
     }

@@ -1,14 +1,19 @@
 //! The fault kinds. Each is one file and one line of the list below; the list order is the
 //! order in which faults of one rule act, as in `sch_netem.c`.
 
+pub mod corrupt;
+pub mod duplicate;
 pub mod loss;
 pub mod partition;
 
 #[cfg(feature = "user")]
 use crate::packet::Class;
 use crate::{
-    env::{Draws, Env},
+    abi::{Direction, FlowMemory, Rule},
+    env::{DrawKind, Draws, Prob, Word},
+    job::Job,
     verdict::Verdict,
+    world::World,
 };
 
 /// The contract of a fault's parameters, as they lie in a rule.
@@ -16,6 +21,9 @@ use crate::{
 /// All zero is off. `decide` draws the same number of times whatever it decides, so that one
 /// fault's settings never shift another's sequence; it never loops over packet length.
 pub trait Fault: Copy + Default {
+    /// What it remembers, per rule and direction: a `repr(C)` structure of [`Word`]s, zero at arming.
+    type State;
+
     /// Does nothing to any packet.
     fn is_off(&self) -> bool;
 
@@ -27,13 +35,77 @@ pub trait Fault: Copy + Default {
         false
     }
 
+    /// Makes packets wait: the namespace needs a delay line.
+    fn needs_line(&self) -> bool {
+        false
+    }
+
+    /// Asks for what it remembers about each connection ([`Case::flow`]).
+    fn needs_memory(&self) -> bool {
+        false
+    }
+
+    /// Checksums must be complete, which they are not on the loopback device before the normaliser.
+    fn needs_checksum(&self) -> bool {
+        false
+    }
+
     /// Without any other condition it takes a whole interface down, ARP and neighbour discovery included.
     fn cuts_link(&self) -> bool {
         false
     }
 
+    /// Lets nothing through, so it acts on packets that were held in the delay line before it began, too.
+    fn cuts_held(&self) -> bool {
+        false
+    }
+
+    /// Connections that exist are ended when it begins, idle ones too.
+    fn ends_connections(&self) -> bool {
+        false
+    }
+
     /// Adds its wish to the verdict.
-    fn decide<E: Env>(&self, draws: &Draws, env: &E, verdict: &mut Verdict);
+    fn decide<W: World>(&self, state: &Self::State, case: &Case<'_, W>, verdict: &mut Verdict);
+}
+
+/// The state of a fault that remembers nothing.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct NoState {}
+
+/// What a fault decides about: one packet of one rule.
+pub struct Case<'a, W> {
+    /// Clock, randomness, tables.
+    pub world: &'a W,
+    /// The packet and where it is.
+    pub job: &'a Job,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Its draws.
+    pub draws: Draws,
+    /// What the rule remembers about the connection; none = it asked for nothing, or there is no room.
+    pub flow: Option<&'a FlowMemory>,
+}
+
+impl<W: World> Case<'_, W> {
+    /// 32 random bits.
+    #[inline(always)]
+    pub fn draw(&self, kind: DrawKind) -> u32 {
+        self.draws.next(self.world, kind)
+    }
+
+    /// See [`Draws::correlated`].
+    #[inline(always)]
+    pub fn correlated(&self, kind: DrawKind, rho: Prob, last: &Word) -> u32 {
+        self.draws.correlated(self.world, kind, rho, last)
+    }
+
+    /// Which way the packet goes.
+    #[inline(always)]
+    pub fn direction(&self) -> Direction {
+        self.job.direction()
+    }
 }
 
 /// The direction a fault has when the user names none.
@@ -51,13 +123,13 @@ pub enum DefaultDirection {
 #[cfg(feature = "user")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A place where packets wait: a TAP device and a thread.
+    /// A place where packets wait: a TAP device and a thread. Needed only where [`Fault::needs_line`] says so.
     Line,
     /// Single wire packets: a private veth pair. Needed only where [`Fault::needs_wire`] says so.
     Normaliser,
     /// A program at `connect(2)` of a cgroup that chooses the errno.
     ConnectHook,
-    /// Ending sockets from outside, by `sock_diag`.
+    /// Ending sockets from outside, by `sock_diag`. Needed only where [`Fault::ends_connections`] says so.
     SockDestroy,
 }
 
@@ -171,13 +243,52 @@ macro_rules! faults {
                 false $( || self.$field.cuts_link() )+
             }
 
+            /// At least one fault makes packets wait.
+            #[must_use]
+            pub fn needs_line(&self) -> bool {
+                false $( || self.$field.needs_line() )+
+            }
+
+            /// At least one fault remembers something about each connection.
+            #[must_use]
+            pub fn needs_memory(&self) -> bool {
+                false $( || self.$field.needs_memory() )+
+            }
+
+            /// At least one fault needs complete checksums.
+            #[must_use]
+            pub fn needs_checksum(&self) -> bool {
+                false $( || self.$field.needs_checksum() )+
+            }
+
+            /// At least one fault acts on held packets, too.
+            #[must_use]
+            pub fn cuts_held(&self) -> bool {
+                false $( || self.$field.cuts_held() )+
+            }
+
+            /// At least one fault ends the connections that exist.
+            #[must_use]
+            pub fn ends_connections(&self) -> bool {
+                false $( || self.$field.ends_connections() )+
+            }
+
             /// What all faults together want done to one packet.
             #[inline(always)]
-            pub fn decide<E: Env>(&self, draws: &Draws, env: &E) -> Verdict {
-                let mut verdict = Verdict::PASS;
-                $( self.$field.decide(draws, env, &mut verdict); )+
-                verdict
+            pub fn decide<W: World>(&self, states: &States, case: &Case<'_, W>, verdict: &mut Verdict) {
+                $(
+                    if !self.$field.is_off() {
+                        self.$field.decide(&states.$field, case, verdict);
+                    }
+                )+
             }
+        }
+
+        /// What the faults of a rule remember in one direction.
+        #[repr(C)]
+        #[derive(Debug, Default)]
+        pub struct States {
+            $( $(#[$doc])* pub $field: <$field::$Kind as Fault>::State, )+
         }
 
         /// Every kind for the host, in the order in which they act.
@@ -187,8 +298,12 @@ macro_rules! faults {
 }
 
 faults! {
+    /// Packets leave twice. First, because of two that leave one may be lost.
+    duplicate: Duplicate,
     /// Packets vanish at random, or every n-th does.
     loss: Loss,
+    /// Bits of the payload flip.
+    corrupt: Corrupt,
     /// Every packet vanishes.
     partition: Partition,
 }

@@ -1,13 +1,9 @@
 //! `partition`: a black hole; every packet vanishes and nobody is told.
 
-use super::Fault;
+use super::{Case, Fault, NoState};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Value};
-use crate::{
-    env::{Draws, Env},
-    fault::FaultKind,
-    verdict::Verdict,
-};
+use crate::{fault::FaultKind, verdict::Verdict, world::World};
 
 /// Parameters of a partition.
 #[repr(C)]
@@ -20,6 +16,8 @@ pub struct Partition {
 }
 
 impl Fault for Partition {
+    type State = NoState;
+
     #[inline(always)]
     fn is_off(&self) -> bool {
         self.enabled == 0
@@ -34,11 +32,13 @@ impl Fault for Partition {
         self.enabled != 0
     }
 
+    fn cuts_held(&self) -> bool {
+        self.enabled != 0
+    }
+
     #[inline(always)]
-    fn decide<E: Env>(&self, _draws: &Draws, _env: &E, verdict: &mut Verdict) {
-        if !self.is_off() {
-            verdict.drop(FaultKind::Partition);
-        }
+    fn decide<W: World>(&self, _state: &NoState, _case: &Case<'_, W>, verdict: &mut Verdict) {
+        verdict.drop(FaultKind::Partition);
     }
 }
 

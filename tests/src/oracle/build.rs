@@ -40,11 +40,22 @@ pub fn fault(name: &str, value: &str) -> RuleBuilder {
         armed_ns: NOW_NS,
         starts_ns: NOW_NS,
         expires_ns: u64::MAX,
-        flags: rule_flags::ORDINAL,
+        flags: flags_of(&faults),
         faults,
         ..Rule::default()
     };
     RuleBuilder(RuleInput { name: name.to_owned(), rule, classes: ALL_IP, ..RuleInput::default() })
+}
+
+/// What the faults need besides the packet; not `WIRE`: a table's packets are whole.
+fn flags_of(faults: &Faults) -> u32 {
+    let set = [
+        (true, rule_flags::ORDINAL),
+        (faults.needs_line(), rule_flags::LINE),
+        (faults.needs_memory(), rule_flags::MEMORY),
+        (faults.needs_checksum(), rule_flags::CHECKSUM),
+    ];
+    set.into_iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag)
 }
 
 fn prefix(text: &str) -> Prefix {

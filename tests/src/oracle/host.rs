@@ -11,6 +11,7 @@ use chaos_common::{
     judge::{Action, judge, opens_connection},
     lookup::{flow_key, has_flow, symmetric},
     packet::{Class, Frame, Packet, parse, tcp},
+    verdict::Verdict,
 };
 
 use super::{Fate, Given, NETNS, NOW_NS, build::input};
@@ -21,10 +22,6 @@ const UDP_IDLE_NS: u64 = 30_000_000_000;
 
 /// Packets and bytes of one rule, direction and reason; zeros are left out.
 pub type Counted = BTreeMap<(u32, u32, u8), (u64, u64)>;
-
-/// Every reason to count.
-pub const COUNTS: [Count; 6] =
-    [Count::Matched, Count::Dropped, Count::Shadowed, Count::Lease, Count::Expired, Count::Limited];
 
 /// The host's decisions with their memory.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl HostSide {
     ///
     /// # Errors
     /// When the device is not in the tables.
-    pub fn judge(&mut self, given: &Given, bytes: &[u8]) -> Result<Fate> {
+    pub fn judge(&mut self, given: &Given, bytes: &[u8]) -> Result<(Fate, Verdict)> {
         self.host.now_ns.set(given.input.now_ns);
         self.host.random.set(given.input.random);
         self.host.socket_cgroup.set(self.deepest_target(given));
@@ -54,7 +51,7 @@ impl HostSide {
         let len = u32::try_from(bytes.len())?;
         let frame = Frame { l3: device.flags & device_flags::L3 != 0, tag_beside: false, len };
         if parse(&bytes, frame, &mut packet).is_none() {
-            return Ok(Fate::Pass);
+            return Ok((Fate::Pass, Verdict::PASS));
         }
         let mut job = Job {
             packet,
@@ -67,12 +64,15 @@ impl HostSide {
         if device.normaliser == 0 {
             job.flags |= job_flags::FINAL;
         }
+        if device.flags & device_flags::LOOPBACK != 0 {
+            job.flags |= job_flags::WHOLE;
+        }
         self.remember(&job, given);
-        let action = judge(&mut HostSteps { host: &self.host, job });
-        Ok(match action {
-            Action::Normalise => Fate::Normalise,
-            Action::Apply(verdict) if verdict.drop_by != 0 => Fate::Drop,
-            Action::Apply(_) => Fate::Pass,
+        let mut steps = HostSteps { host: &self.host, job };
+        Ok(match judge(&mut steps) {
+            Action::Normalise => (Fate::Normalise, Verdict::PASS),
+            Action::Pass => (Fate::Pass, Verdict::PASS),
+            Action::Apply => (Fate::of(&steps.job.verdict), steps.job.verdict),
         })
     }
 
@@ -81,7 +81,7 @@ impl HostSide {
     pub fn counted(&self) -> Counted {
         let counters = self.host.counters.borrow();
         let tallies = counters.iter().flat_map(|((slot, direction), counters)| {
-            COUNTS.into_iter().filter_map(move |what| {
+            Count::ALL.iter().copied().filter_map(move |what| {
                 let tally = counters.tallies.get(what as usize)?;
                 let key = (*slot, *direction, what as u8);
                 (tally.packets > 0).then_some((key, (tally.packets, tally.bytes)))
@@ -154,7 +154,7 @@ impl Subject for HostSubject {
         for packet in &row.before {
             host.judge(&row.given, &packet.bytes())?;
         }
-        let fate = host.judge(&row.given, &row.packet.bytes())?;
-        Ok(Some(Outcome { fate, bytes: None, counters: first_rule(&host.counted()) }))
+        let (fate, verdict) = host.judge(&row.given, &row.packet.bytes())?;
+        Ok(Some(Outcome { fate, verdict, bytes: None, counters: first_rule(&host.counted()) }))
     }
 }

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, MapData},
+    maps::{Array, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
 use chaos_agent::datapath::{Maps, Object};
 use chaos_common::{
-    abi::{Direction, TestInput},
+    abi::{Count, Direction, TestInput},
     compile::{Tables, compile},
+    job::Job,
+    verdict::Verdict,
 };
 
 use super::{
-    Fate, Given, LOOPBACK, NETNS, NORMALISING, NOW_NS, PLAIN, PROTECTED,
-    build::input,
-    host::{COUNTS, Counted},
+    Fate, Given, LOOPBACK, NETNS, NORMALISING, NOW_NS, PLAIN, PROTECTED, build::input, host::Counted,
 };
 use crate::{
     lab::netns::Netns,
@@ -37,6 +37,14 @@ struct Input(TestInput);
 // SAFETY: integers only, without padding: eight, four, four and 64 bytes.
 unsafe impl Pod for Input {}
 
+/// The program's notes about the packet.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Notes(Job);
+
+// SAFETY: integers only, without padding (`chaos-common/tests/layout.rs`).
+unsafe impl Pod for Notes {}
+
 /// The context of a test run: the first fields of `struct __sk_buff` up to `ifindex`, the others
 /// zero (`include/uapi/linux/bpf.h`; 192 bytes in Linux 6.18, a shorter one is filled with zeros).
 const CONTEXT_BYTES: usize = 192;
@@ -48,6 +56,7 @@ pub struct KernelSide {
     ebpf: Ebpf,
     maps: Maps,
     input: Array<MapData, Input>,
+    notes: PerCpuArray<MapData, Notes>,
     slots: Vec<u32>,
 }
 
@@ -69,7 +78,9 @@ impl KernelSide {
         }
         let maps = Maps::take(&mut ebpf, false)?;
         let input = ebpf.take_map("CHAOS_TEST").context("no map CHAOS_TEST")?;
-        Ok(Self { netns, ebpf, maps, input: Array::try_from(input)?, slots: Vec::new() })
+        let notes = PerCpuArray::try_from(ebpf.take_map("CHAOS_JOB").context("no map CHAOS_JOB")?)?;
+        stay_on_one_cpu()?;
+        Ok(Self { netns, ebpf, maps, input: Array::try_from(input)?, notes, slots: Vec::new() })
     }
 
     /// Puts tables in force; every state begins anew with this lease, owners and flows are forgotten.
@@ -98,8 +109,9 @@ impl KernelSide {
     ///
     /// # Errors
     /// When the kernel refuses the run or the program returns what it never should.
-    pub fn judge(&mut self, given: &Given, packet: &[u8]) -> Result<(Fate, Vec<u8>)> {
+    pub fn judge(&mut self, given: &Given, packet: &[u8]) -> Result<(Fate, Verdict, Vec<u8>)> {
         self.input.set(0, Input(given.input), 0)?;
+        self.forget()?;
         let name = match given.direction {
             Direction::Egress => "chaos_egress",
             Direction::Ingress => "chaos_ingress",
@@ -118,15 +130,36 @@ impl KernelSide {
         })?;
         let run = run.with_context(|| format!("running {name} on {} bytes", packet.len()))?;
         after.truncate(usize::try_from(run.data_size_out)?);
+        let verdict = self.verdict()?;
+        let wanted = Fate::of(&verdict);
         let fate = match (run.return_value, given.direction) {
-            (TC_ACT_UNSPEC, _) => Fate::Pass,
-            (TC_ACT_SHOT, Direction::Ingress) => Fate::Drop,
-            // To nowhere or into the normaliser: only the latter leaves a number in the frame.
-            (TC_ACT_REDIRECT, Direction::Egress) if after == packet => Fate::Drop,
-            (TC_ACT_REDIRECT, _) => Fate::Normalise,
-            (other, direction) => bail!("{name} returned {other:#x} at {direction:?}"),
+            // On loopback an answer needs no detour to come back.
+            (TC_ACT_UNSPEC, Direction::Egress) if wanted == Fate::Answer && given.ifindex == LOOPBACK => {
+                wanted
+            }
+            (TC_ACT_UNSPEC, _) if wanted == Fate::Pass => wanted,
+            (TC_ACT_SHOT, Direction::Ingress) if wanted == Fate::Drop => wanted,
+            // What cannot be answered vanishes.
+            (TC_ACT_SHOT, Direction::Ingress) if wanted == Fate::Answer => wanted,
+            // Sent off, but no rule wants anything yet: into the normaliser.
+            (TC_ACT_REDIRECT, _) if wanted == Fate::Pass => Fate::Normalise,
+            (TC_ACT_REDIRECT, Direction::Egress) if wanted == Fate::Drop => wanted,
+            (TC_ACT_REDIRECT, _) if wanted == Fate::Answer || wanted == Fate::Hold => wanted,
+            (other, direction) => bail!("{name} returned {other:#x} at {direction:?} for {verdict:?}"),
         };
-        Ok((fate, after))
+        Ok((fate, verdict, after))
+    }
+
+    /// A packet that is not judged leaves no notes.
+    fn forget(&mut self) -> Result<()> {
+        let blank = vec![Notes(Job::default()); aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        Ok(self.notes.set(0, PerCpuValues::try_from(blank)?, 0)?)
+    }
+
+    /// What the last packet's rules wanted.
+    fn verdict(&self) -> Result<Verdict> {
+        let notes = self.notes.get(&0, 0)?;
+        Ok(notes.iter().next().context("no CPU")?.0.verdict)
     }
 
     /// What was counted since [`Self::arm`].
@@ -138,10 +171,10 @@ impl KernelSide {
         for slot in &self.slots {
             for direction in [Direction::Egress, Direction::Ingress] {
                 let counters = self.maps.counters(*slot, direction)?;
-                for what in COUNTS {
-                    let tally = counters.of(what);
+                for what in Count::ALL {
+                    let tally = counters.of(*what);
                     if tally.packets > 0 {
-                        counted.insert((*slot, direction as u32, what as u8), (tally.packets, tally.bytes));
+                        counted.insert((*slot, direction as u32, *what as u8), (tally.packets, tally.bytes));
                     }
                 }
             }
@@ -162,6 +195,13 @@ pub fn can_run(packet: &[u8]) -> bool {
     }
 }
 
+/// A test run happens on the CPU of its caller: the first, so that its notes are found.
+fn stay_on_one_cpu() -> Result<()> {
+    let mut cpus = nix::sched::CpuSet::new();
+    cpus.set(0)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus).context("staying on the first CPU")
+}
+
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     Ok(ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
@@ -180,7 +220,7 @@ impl Subject for KernelSide {
         for packet in &row.before {
             Self::judge(self, &row.given, &packet.bytes())?;
         }
-        let (fate, bytes) = Self::judge(self, &row.given, &row.packet.bytes())?;
-        Ok(Some(Outcome { fate, bytes: Some(bytes), counters: first_rule(&self.counted()?) }))
+        let (fate, verdict, bytes) = Self::judge(self, &row.given, &row.packet.bytes())?;
+        Ok(Some(Outcome { fate, verdict, bytes: Some(bytes), counters: first_rule(&self.counted()?) }))
     }
 }

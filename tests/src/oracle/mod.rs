@@ -9,6 +9,7 @@ pub mod rules;
 use chaos_common::{
     abi::{Direction, TestInput, device_flags},
     compile::{CgroupInput, DeviceInput},
+    verdict::Verdict,
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -18,6 +19,8 @@ pub const NETNS: u64 = 0x00c0_ffee;
 pub const NOW_NS: u64 = 1_000_000_000_000;
 /// Where packets for the normaliser would go: no such device, nothing is sent in a test run.
 pub const NORMALISER: u32 = 0x7fff_0001;
+/// Where packets for the delay line would go, likewise.
+pub const LINE: u32 = 0x7fff_0002;
 
 /// The device of the tests that has no normaliser.
 pub const PLAIN: u32 = 11;
@@ -37,6 +40,29 @@ pub enum Fate {
     Drop,
     /// Sent into the normaliser.
     Normalise,
+    /// Sent into the delay line.
+    Hold,
+    /// Something comes back in its place.
+    Answer,
+}
+
+impl Fate {
+    /// Every fate, by number.
+    pub const ALL: [Self; 5] = [Self::Pass, Self::Drop, Self::Normalise, Self::Hold, Self::Answer];
+
+    /// What a verdict makes of a packet.
+    #[must_use]
+    pub const fn of(verdict: &Verdict) -> Self {
+        if verdict.drop_by != 0 {
+            Self::Drop
+        } else if verdict.answer_by != 0 {
+            Self::Answer
+        } else if verdict.hold_by != 0 {
+            Self::Hold
+        } else {
+            Self::Pass
+        }
+    }
 }
 
 /// The cgroups of the tests: (id, level, ids above). 99 is nobody's target.
@@ -57,7 +83,8 @@ pub fn cgroups() -> Vec<CgroupInput> {
 /// The two devices of the tests.
 #[must_use]
 pub fn devices() -> Vec<DeviceInput> {
-    let device = |ifindex, flags, normaliser| DeviceInput { netns: NETNS, ifindex, flags, normaliser };
+    let device =
+        |ifindex, flags, normaliser| DeviceInput { netns: NETNS, ifindex, flags, normaliser, line: LINE };
     vec![
         device(PLAIN, 0, 0),
         device(NORMALISING, 0, NORMALISER),

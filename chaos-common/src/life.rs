@@ -1,0 +1,92 @@
+//! Whether a rule acts now, and on this packet: schedule, lease, limits, and the conditions without a table.
+
+use crate::{
+    abi::{Rule, RuleState, rule_flags},
+    job::{Job, job_flags},
+    lookup::{flow_hash, flow_key, has_flow, symmetric},
+    packet::Class,
+    world::World,
+};
+
+/// What keeps a rule from acting now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It acts.
+    Active,
+    /// The off part of a period.
+    Resting,
+    /// Not yet begun.
+    Waiting,
+    /// The agent has not renewed its lease.
+    Lapsed,
+    /// Its time is over.
+    Expired,
+    /// A limit is used up.
+    Limited,
+}
+
+/// See [`Life`].
+#[inline(always)]
+pub(crate) fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: u64) -> Life {
+    if now_ns >= rule.expires_ns {
+        return Life::Expired;
+    }
+    if now_ns >= state.lease_until_ns {
+        return Life::Lapsed;
+    }
+    if now_ns < rule.starts_ns {
+        return Life::Waiting;
+    }
+    let phase = now_ns.wrapping_sub(rule.starts_ns).checked_rem(rule.flap_period_ns);
+    if phase.is_some_and(|phase| phase >= rule.flap_on_ns) {
+        return Life::Resting;
+    }
+    if is_used_up(world, rule, state) {
+        return Life::Limited;
+    }
+    Life::Active
+}
+
+#[inline(always)]
+fn is_used_up<W: World>(world: &W, rule: &Rule, state: &RuleState) -> bool {
+    (rule.max_packets != 0 && world.read(&state.packets) >= rule.max_packets)
+        || (rule.max_bytes != 0 && world.read(&state.bytes) >= rule.max_bytes)
+}
+
+/// Conditions that have no table: few rules reach them.
+#[inline(always)]
+pub(crate) fn concerns<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
+    let packet = &job.packet;
+    if job.has(job_flags::FORWARDED) && rule.flags & rule_flags::FORWARDED == 0 {
+        return false;
+    }
+    if rule.tcp_flags != 0
+        && (packet.class != Class::TCP || u32::from(packet.tcp_flags) & rule.tcp_flags == 0)
+    {
+        return false;
+    }
+    if rule.flags & rule_flags::DATA_ONLY != 0 && !packet.has_data() {
+        return false;
+    }
+    let by_flow = rule_flags::SHARE | rule_flags::NEW | rule_flags::ESTABLISHED;
+    if rule.flags & by_flow == 0 {
+        return true;
+    }
+    has_flow(packet) && concerns_flow(world, rule, job)
+}
+
+#[inline(always)]
+fn concerns_flow<W: World>(world: &W, rule: &Rule, job: &Job) -> bool {
+    let key = flow_key(&job.packet, job.netns, job.direction());
+    if rule.flags & rule_flags::SHARE != 0
+        && !rule.share.hits((flow_hash(rule.share_seed, &key) >> 32) as u32)
+    {
+        return false;
+    }
+    if rule.flags & (rule_flags::NEW | rule_flags::ESTABLISHED) == 0 {
+        return true;
+    }
+    let first_seen_ns = world.flow(&symmetric(&key)).map_or(0, |flow| flow.first_seen_ns);
+    let is_new = first_seen_ns >= rule.armed_ns && first_seen_ns != 0;
+    if is_new { rule.flags & rule_flags::NEW != 0 } else { rule.flags & rule_flags::ESTABLISHED != 0 }
+}

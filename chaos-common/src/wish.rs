@@ -1,0 +1,189 @@
+//! What a rule wants done to a packet, and what all that match want together.
+
+use crate::{
+    abi::{Count, Direction, MemoryKey, Rule, RuleState, rule_flags},
+    env::{Draws, mix},
+    fault::Case,
+    job::{Job, job_flags},
+    life::{Life, concerns, life},
+    lookup::{flow_key, has_flow, symmetric},
+    verdict::{Verdict, verdict_flags},
+    world::World,
+};
+
+/// Adds the wish of the n-th rule that matches to the verdict, with its counters. False = it wants nothing.
+#[inline(always)]
+pub fn judge_rule<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
+    let Some(&slot) = job.matches.slots.get(index as usize) else { return false };
+    let (Some(rule), Some(state)) = (world.rule(slot), world.state(slot)) else { return false };
+    let held = job.has(job_flags::HELD);
+    if rule.id == 0 || (held && rule.flags & rule_flags::CUTS == 0) || !concerns(world, rule, job) {
+        return false;
+    }
+    if !held {
+        count(world, slot, job, Count::Matched);
+    }
+    let ended = match life(world, rule, state, job.now_ns) {
+        Life::Active => None,
+        Life::Waiting => return false,
+        Life::Resting => return follow_held(world, (rule, slot), job, verdict_flags::ORDERED),
+        Life::Lapsed => Some(Count::Lease),
+        Life::Expired => Some(Count::Expired),
+        Life::Limited => Some(Count::Limited),
+    };
+    if let Some(reason) = ended {
+        if !held {
+            count(world, slot, job, reason);
+        }
+        let drains = job.now_ns.saturating_sub(rule.expires_ns) < DRAIN_NS && reason == Count::Expired;
+        return drains && follow_held(world, (rule, slot), job, verdict_flags::DRAIN);
+    }
+    let mut wish = Verdict::PASS;
+    wishes(world, rule, state, job, &mut wish);
+    if held {
+        // It was judged by the others before it began to wait.
+        wish = Verdict { drop_by: wish.drop_by | wish.answer_by, ..Verdict::PASS };
+    }
+    if wish.is_pass() {
+        return false;
+    }
+    if !take_budget(world, rule, state, job) {
+        count(world, slot, job, Count::Limited);
+        return false;
+    }
+    if rule.flags & rule_flags::SHADOW != 0 {
+        count(world, slot, job, Count::Shadowed);
+        return false;
+    }
+    count_wish(world, slot, job, &wish);
+    wish.hold_slot = slot;
+    wish.longest_ns = wish.hold_ns();
+    if wish.hold_by != 0 {
+        wish.epoch_ns = rule.armed_ns;
+    }
+    job.verdict.merge(&wish);
+    true
+}
+
+/// What the faults of a rule want, all together.
+#[inline(always)]
+fn wishes<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job, wish: &mut Verdict) {
+    let [egress, ingress] = &state.states;
+    let states = if job.direction() == Direction::Egress { egress } else { ingress };
+    let mut flow = None;
+    if rule.flags & rule_flags::MEMORY != 0 && has_flow(&job.packet) {
+        let key = MemoryKey {
+            flow: symmetric(&flow_key(&job.packet, job.netns, job.direction())),
+            rule: mix(rule.armed_ns) ^ rule.id,
+        };
+        flow = world.flow_memory(&key);
+    }
+    let draws = draws(world, rule, state, job.direction());
+    rule.faults.decide(states, &Case { world, job, rule, draws, flow }, wish);
+}
+
+/// How long after its end a rule's packets still go behind those that it held, nanoseconds.
+const DRAIN_NS: u64 = 100_000_000;
+
+/// In place of the kind of a fault: packets of the rule are still in the delay line, and this one must not
+/// overtake them.
+const FOLLOWS: u32 = u32::MAX;
+
+#[inline(always)]
+fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, flag: u32) -> bool {
+    let follows = rule.flags & (rule_flags::LINE | rule_flags::SHADOW) == rule_flags::LINE
+        && !job.has(job_flags::HELD)
+        && world.state(slot).is_some_and(|state| world.read(&state.held) != 0);
+    if follows {
+        let wish = Verdict {
+            hold_by: FOLLOWS,
+            hold_slot: slot,
+            flags: flag,
+            epoch_ns: rule.armed_ns,
+            ..Verdict::PASS
+        };
+        job.verdict.merge(&wish);
+    }
+    follows
+}
+
+/// Ends the judging: a packet that waits does not overtake those before it in its flow, unless it shall.
+#[inline(always)]
+pub fn settle<W: World>(world: &W, job: &mut Job) {
+    let Verdict { drop_by, answer_by, hold_by, flags, epoch_ns, .. } = job.verdict;
+    if hold_by == 0 || drop_by | answer_by != 0 {
+        return;
+    }
+    job.verdict.delay_ns = job.verdict.hold_ns();
+    job.verdict.queue_ns = 0;
+    if flags & verdict_flags::OVERTAKES != 0 || flags & verdict_flags::ORDERED == 0 {
+        return;
+    }
+    let key = symmetric(&flow_key(&job.packet, job.netns, job.direction()));
+    let Some(order) = world.flow_order(&key) else { return };
+    let [egress, ingress] = &order.lanes;
+    let lane = if job.direction() == Direction::Egress { egress } else { ingress };
+    let before = if world.read(&lane.epoch_ns) == epoch_ns { world.read(&lane.release_ns) } else { 0 };
+    let wanted = job.now_ns.saturating_add(job.verdict.delay_ns);
+    let release = if before > wanted { before } else { wanted };
+    world.write(&lane.epoch_ns, epoch_ns);
+    world.write(&lane.release_ns, release);
+    job.verdict.delay_ns = release.saturating_sub(job.now_ns);
+}
+
+#[inline(always)]
+fn count<W: World>(world: &W, slot: u32, job: &Job, what: Count) {
+    world.count(slot, job.direction(), what, job.size.segments, job.size.bytes);
+}
+
+/// Counts what happens to a packet: what makes it vanish alone, or everything else.
+#[inline(always)]
+fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) {
+    if wish.drop_by != 0 {
+        return count(world, slot, job, Count::Dropped);
+    }
+    if wish.answer_by != 0 {
+        return count(world, slot, job, Count::Answered);
+    }
+    if wish.duplicate_by != 0 {
+        count(world, slot, job, Count::Duplicated);
+    }
+    if wish.corrupt_by != 0 {
+        count(world, slot, job, Count::Corrupted);
+    }
+    if wish.mark_by != 0 {
+        count(world, slot, job, Count::Marked);
+    }
+    if wish.flags & verdict_flags::OVERTAKES != 0 {
+        count(world, slot, job, Count::Reordered);
+    } else if wish.hold_by != 0 {
+        count(world, slot, job, Count::Delayed);
+    }
+}
+
+#[inline(always)]
+fn draws<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> Draws {
+    let [egress, ingress] = &state.ordinals;
+    let ordinal = match (rule.flags & rule_flags::ORDINAL != 0, direction) {
+        (false, _) => 0,
+        (true, Direction::Egress) => world.fetch_add(egress, 1),
+        (true, Direction::Ingress) => world.fetch_add(ingress, 1),
+    };
+    Draws { seed: rule.seed, stream: rule.id << 1 | direction as u64, ordinal }
+}
+
+/// Books a hit against the limits; false = nothing was left.
+#[inline(always)]
+fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
+    if rule.max_packets != 0 {
+        let before = world.fetch_add(&state.packets, job.size.segments);
+        if before.saturating_add(job.size.segments) > rule.max_packets {
+            return false;
+        }
+    }
+    if rule.max_bytes != 0 {
+        let before = world.fetch_add(&state.bytes, job.size.bytes);
+        return before.saturating_add(job.size.bytes) <= rule.max_bytes;
+    }
+    true
+}

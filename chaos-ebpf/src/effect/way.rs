@@ -1,0 +1,300 @@
+//! Where a packet goes: on, back, nowhere, into the normaliser, into the delay line.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::{
+        bpf_clone_redirect, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_type,
+    },
+};
+use chaos_common::{
+    abi::{BLACKHOLE_IFINDEX, Count, Direction, Intern, control, device_flags, intern_flags},
+    env::{Env as _, mix},
+    job::{Job, job_flags},
+    packet::{Bytes as _, Class},
+    verdict::verdict_flags,
+    world::World as _,
+};
+
+use crate::{
+    error::Error,
+    frame::Skb,
+    globals::CHAOS_TAG,
+    maps::{CHAOS_CONTROL, CHAOS_INTERN, CHAOS_STATES},
+    source,
+    world::Tables,
+};
+
+const ETHERTYPE_OFFSET: u32 = 12;
+/// Bytes of an Ethernet header.
+pub(crate) const MAC_HEADER_LEN: u32 = 14;
+/// Places tried when two entries want the same number.
+const INTERN_PROBES: u32 = 4;
+/// The line's thread gives a sign of life every 20 ms.
+const HEARTBEAT_NS: u64 = 500_000_000;
+/// A sender's own departure time further ahead than this is not one.
+const AHEAD_NS: u64 = 1_000_000_000;
+/// Bits of a frame's release time; the rule's slot and the drain bit are above.
+const TIME_MASK: u64 = (1 << 48) - 1;
+const DRAIN_BIT: u64 = 1 << 63;
+
+/// Passes to the next program of the chain (`TCX_NEXT`), never `TC_ACT_OK`, which would end it.
+pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
+
+/// Notes where a packet is that was not in a private device yet.
+#[inline(always)]
+pub(crate) fn begin_way(skb: Skb, job: &mut Job) {
+    let mut flags = 0;
+    if job.direction() == Direction::Ingress {
+        flags |= intern_flags::INGRESS;
+    }
+    if job.has(job_flags::FORWARDED) {
+        flags |= intern_flags::FORWARDED;
+    }
+    if job.device.flags & device_flags::L3 != 0 {
+        flags |= intern_flags::L3;
+    }
+    if job.device.flags & device_flags::LOOPBACK != 0 {
+        flags |= intern_flags::LOOPBACK;
+    }
+    job.intern = 0;
+    job.way_flags = flags;
+    job.way_ifindex = skb.ifindex();
+}
+
+#[inline(always)]
+fn is(job: &Job, flag: u32) -> bool {
+    job.way_flags & flag != 0
+}
+
+/// It comes from a private device, where it left its own.
+#[inline(always)]
+fn is_away(job: &Job) -> bool {
+    job.has(job_flags::AWAY)
+}
+
+/// Drops without telling the sender (see `BLACKHOLE_IFINDEX`).
+#[inline(always)]
+pub(crate) fn vanish(job: &Job) -> i32 {
+    if is_away(job) || is(job, intern_flags::INGRESS) {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: plain values; the helper only notes them.
+    unsafe { bpf_redirect(BLACKHOLE_IFINDEX, 0) as i32 }
+}
+
+/// On, the way the packet was going.
+#[inline(always)]
+pub(crate) fn forth(skb: Skb, job: &Job) -> i32 {
+    if is_away(job) { leave(skb, job.way_ifindex, job.way_flags) } else { NEXT }
+}
+
+/// Back to where the packet came from; its addresses were swapped.
+#[inline(always)]
+pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
+    // What leaves by loopback comes to either end.
+    if !is_away(job) && is(job, intern_flags::LOOPBACK) && !is(job, intern_flags::INGRESS) {
+        return NEXT;
+    }
+    leave(skb, job.way_ifindex, turned(job.way_flags))
+}
+
+/// The same device, the other direction; on loopback there is but one.
+#[inline(always)]
+const fn turned(flags: u32) -> u32 {
+    if flags & intern_flags::LOOPBACK != 0 {
+        flags & !intern_flags::INGRESS
+    } else {
+        flags ^ intern_flags::INGRESS
+    }
+}
+
+/// Sends a copy on, the way the packet is going; not 0 = it could not.
+#[inline(always)]
+pub(crate) fn copy_forth(skb: Skb, job: &Job) -> i32 {
+    copy(skb, job, job.way_flags)
+}
+
+/// Sends a copy back; not 0 = it could not.
+#[inline(always)]
+pub(crate) fn copy_back(skb: Skb, job: &Job) -> i32 {
+    copy(skb, job, turned(job.way_flags))
+}
+
+/// Copies are marked, or they would be judged, and copied, again.
+#[inline(always)]
+fn copy(skb: Skb, job: &Job, flags: u32) -> i32 {
+    let before = skb.marker();
+    skb.set_marker(CHAOS_TAG.load());
+    let result = if is_away(job) && flags & intern_flags::LOOPBACK != 0 {
+        // Loopback needs a route, which only `bpf_redirect_neigh` finds, and that takes no copies: the
+        // copy goes once more through the normaliser, whose end sees the marker and sends it on.
+        let number = [job.intern, 0, 0];
+        let Some(macs) = skb.raw::<u32, 3>(0) else { return 1 };
+        if skb.put(0, &number).is_none() {
+            return 1;
+        }
+        // SAFETY: the kernel passes a valid context.
+        let result = unsafe { bpf_clone_redirect(skb.0, job.device.normaliser, 0) };
+        if skb.put(0, &macs).is_none() {
+            return 1;
+        }
+        result
+    } else {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, ingress(flags)) }
+    };
+    skb.set_marker(before);
+    result as i32
+}
+
+#[inline(always)]
+const fn ingress(flags: u32) -> u64 {
+    if flags & intern_flags::INGRESS != 0 { BPF_F_INGRESS as u64 } else { 0 }
+}
+
+/// Sends a packet on from where it was taken, marked so that it is not judged again.
+#[inline(always)]
+fn leave(skb: Skb, ifindex: u32, flags: u32) -> i32 {
+    skb.set_marker(CHAOS_TAG.load());
+    // `loopback_xmit` and devices without MAC header do not set the packet's type.
+    // SAFETY: the kernel passes a valid context.
+    unsafe { bpf_skb_change_type(skb.0, 0) };
+    if flags & intern_flags::LOOPBACK != 0 && flags & intern_flags::INGRESS == 0 {
+        // The route was lost on the way, and without one a loopback address is a martian.
+        // SAFETY: a null parameter block of length 0 asks for a lookup by the packet's own addresses.
+        return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
+    }
+    // SAFETY: plain values; the helper only notes them.
+    unsafe { bpf_redirect(ifindex, ingress(flags)) as i32 }
+}
+
+/// Sends a restored frame on from where it was taken.
+#[inline(always)]
+pub(crate) fn send_on(skb: Skb, entry: &Intern) -> i32 {
+    leave(skb, entry.ifindex, entry.flags)
+}
+
+/// Sends the packet into the normaliser; nothing is changed before all that can fail has succeeded.
+#[inline(always)]
+pub(crate) fn normalise(skb: Skb, job: &mut Job) -> Result<i32, Error> {
+    depart(skb, job)?;
+    put(skb, [job.intern, 0, 0])?;
+    // SAFETY: plain values; the helper only notes them.
+    Ok(unsafe { bpf_redirect(job.device.normaliser, 0) as i32 })
+}
+
+/// Gives the packet the number under which it is known in private devices, and a MAC header if it has none.
+#[inline(always)]
+fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
+    let l3 = is(job, intern_flags::L3);
+    let macs = if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Normaliser)? };
+    let entry = Intern {
+        macs,
+        ifindex: job.way_ifindex,
+        mark: skb.mark(),
+        flags: job.way_flags,
+        netns: job.netns,
+    };
+    job.intern = intern(&entry)?;
+    if l3 {
+        add_mac_header(skb)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn put(skb: Skb, words: [u32; 3]) -> Result<(), Error> {
+    skb.put(0, &words).ok_or(Error::Normaliser)
+}
+
+/// Sends the packet into the delay line, and a copy if asked.
+#[inline(always)]
+pub(crate) fn hold(skb: Skb, job: &mut Job, copies: bool) -> Result<i32, Error> {
+    let now = source::monotonic_ns();
+    let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
+    let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
+    if job.device.line == 0 || stale {
+        return Err(Error::Line);
+    }
+    let mut start = now;
+    if !is_away(job) && job.packet.class == Class::TCP && !is(job, intern_flags::INGRESS) {
+        // What the sender paces leaves the line no earlier than it would have left (`tcp_update_skb_after_send`).
+        let own = skb.tstamp();
+        if own > now && own.wrapping_sub(now) < AHEAD_NS && !source::is_test() {
+            start = own;
+        }
+    }
+    if !is_away(job) {
+        depart(skb, job).map_err(|_| Error::Line)?;
+    }
+    let mut word = start.saturating_add(job.verdict.delay_ns) & TIME_MASK;
+    word |= u64::from(job.verdict.hold_slot & 0xfff) << 48;
+    if job.verdict.flags & verdict_flags::DRAIN != 0 {
+        word |= DRAIN_BIT;
+    }
+    put(skb, [job.intern, word as u32, (word >> 32) as u32])?;
+    let tables = Tables { skb, bank: job.bank };
+    if let Some(state) = CHAOS_STATES.get(job.verdict.hold_slot) {
+        tables.fetch_add(&state.held, if copies { 2 } else { 1 });
+    }
+    if copies {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_clone_redirect(skb.0, job.device.line, 0) };
+    }
+    // SAFETY: plain values; the helper only notes them.
+    Ok(unsafe { bpf_redirect(job.device.line, 0) as i32 })
+}
+
+/// Counts a packet that should have waited and passes, because nobody would have sent it on.
+#[inline(always)]
+pub(crate) fn pass_unheld(job: &Job) {
+    let tables = Tables { skb: Skb(core::ptr::null_mut()), bank: job.bank };
+    let Job { size, verdict, .. } = job;
+    tables.count(verdict.hold_slot, job.direction(), Count::Unheld, size.segments, size.bytes);
+}
+
+/// A device without MAC header: the private pair needs one.
+#[inline(always)]
+fn add_mac_header(skb: Skb) -> Result<(), Error> {
+    let first = skb.byte(0).ok_or(Error::Normaliser)?;
+    let ethertype: u16 = if first >> 4 == 4 { 0x0800 } else { 0x86dd };
+    // SAFETY: the kernel passes a valid context.
+    if unsafe { bpf_skb_change_head(skb.0, MAC_HEADER_LEN, 0) } != 0 {
+        return Err(Error::Normaliser);
+    }
+    skb.put(ETHERTYPE_OFFSET, &[ethertype.to_be()]).ok_or(Error::Normaliser)
+}
+
+/// The number under which the entry is found again; one entry serves all its packets.
+#[inline(never)]
+fn intern(entry: &Intern) -> Result<u32, Error> {
+    let [a, b, c] = entry.macs;
+    let place = u64::from(entry.ifindex) << 32 | u64::from(entry.flags);
+    let mut hash = mix(entry.netns ^ mix(place));
+    hash = mix(hash ^ (u64::from(a) << 32 | u64::from(b)));
+    hash = mix(hash ^ (u64::from(c) << 32 | u64::from(entry.mark)));
+    let first = hash as u32;
+    for probe in 0..INTERN_PROBES {
+        let number = first.wrapping_add(probe);
+        // SAFETY: an entry is never changed, only evicted; the copy is compared whole.
+        match unsafe { CHAOS_INTERN.get(number) } {
+            Some(known) if known == entry => return Ok(number),
+            Some(_) => {}
+            None => {
+                return CHAOS_INTERN.insert(number, entry, 0).map(|()| number).map_err(|_| Error::Normaliser);
+            }
+        }
+    }
+    Err(Error::Normaliser)
+}
+
+/// Gives a frame that left a private device its addresses back; none = nobody knows it.
+#[inline(always)]
+pub(crate) fn restore(skb: Skb) -> Option<(u32, &'static Intern)> {
+    let [number] = skb.raw::<u32, 1>(0)?;
+    // SAFETY: an entry is never changed, only evicted, and then not reused before the program ends.
+    let entry = unsafe { CHAOS_INTERN.get(number) }?;
+    skb.set_mark(entry.mark);
+    skb.put(0, &entry.macs)?;
+    Some((number, entry))
+}
