@@ -109,6 +109,8 @@ pub struct Packet {
     pub payload_len: u32,
     /// Type of service, or traffic class; the two lowest bits are ECN (RFC 3168, section 5).
     pub tos: u32,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
 }
 
 /// FIN, SYN, RST, ACK as in the TCP header (RFC 9293, section 3.1).

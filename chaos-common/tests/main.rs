@@ -1,10 +1,15 @@
 //! What `chaos-common` promises, without a kernel: layouts, lookup, parser, statistics, life.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
+mod bench;
+mod bursts;
 #[expect(unreachable_pub, reason = "a library for the fuzz targets")]
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
 mod corpus;
+mod dist;
+mod grammar;
+mod late;
 mod layout;
 mod life;
 mod limits;
@@ -12,7 +17,9 @@ mod lookup;
 mod loopback;
 mod parse;
 mod profile;
+mod rate;
 mod statistics;
 mod support;
 mod threads;
+mod units;
 mod wire;

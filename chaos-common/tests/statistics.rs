@@ -79,7 +79,7 @@ fn hits(lost: &[bool]) -> u64 {
     lost.iter().filter(|lost| **lost).count() as u64
 }
 
-fn assert_rate(what: &str, hits: u64, count: u64, p: f64) {
+pub(crate) fn assert_rate(what: &str, hits: u64, count: u64, p: f64) {
     let binomial = Binomial::new(p, count).unwrap();
     let (low, high) = (binomial.inverse_cdf(0.0005), binomial.inverse_cdf(0.9995));
     assert!((low..=high).contains(&hits), "{what}: {hits} of {count}, {p} gives {low} to {high}");

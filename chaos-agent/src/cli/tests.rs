@@ -156,13 +156,19 @@ fn an_optional_value_may_be_there_or_not_and_takes_no_target() {
                 panic!("{line}: {read:?}")
             };
             assert!(!flags.faults.is_off(), "{line}");
-            assert!((info.parse)("host", &mut flags.faults.clone()).is_err(), "{name} takes a target");
         }
     }
 }
 
 #[test]
 fn an_optional_value_is_read_with_a_space_and_with_an_equals_sign() {
+    // A word that is both is the target only where there is no other.
+    let Command::Inject(args) = parse("inject --reject host").unwrap().command else { panic!("not inject") };
+    assert_eq!(args.target, Target::Host);
+    assert_ne!(
+        rule("inject netns:a --reject host").unwrap().faults,
+        rule("inject netns:a --reject").unwrap().faults
+    );
     for line in [
         "inject host --partition drop",
         "inject --partition drop host",

@@ -2,9 +2,17 @@
 //! order in which faults of one rule act, as in `sch_netem.c`.
 
 pub mod corrupt;
+pub mod delay;
 pub mod duplicate;
 pub mod loss;
+pub mod mtu;
 pub mod partition;
+pub mod rate;
+pub mod reject;
+pub mod reorder;
+pub mod reset;
+pub mod rtt;
+pub mod stall;
 
 #[cfg(feature = "user")]
 use crate::packet::Class;
@@ -63,6 +71,11 @@ pub trait Fault: Copy + Default {
     /// Connections that exist are ended when it begins, idle ones too.
     fn ends_connections(&self) -> bool {
         false
+    }
+
+    /// Connections are ended when they are so old, idle ones too, nanoseconds; 0 = never.
+    fn closes_after_ns(&self) -> u64 {
+        0
     }
 
     /// Adds its wish to the verdict.
@@ -177,8 +190,8 @@ pub struct FaultInfo {
     /// Used when no direction is given.
     pub default_direction: DefaultDirection,
     /// Reads the value (empty when none was given) into the faults of a rule; the error says what
-    /// was wrong and what is accepted. It must not accept what reads as a target (`host`, `unit:a`):
-    /// that is how the word after a flag with an [`Value::Optional`] value is told from its value.
+    /// was wrong and what is accepted. Where the value is [`Value::Optional`], a word after the flag is the
+    /// value if this reads it, so it should not read what else may stand there (`unit:a`).
     pub parse: fn(&str, &mut Faults) -> Result<(), String>,
     /// The fault in plain words; none = off.
     pub describe: fn(&Faults) -> Option<String>,
@@ -189,6 +202,18 @@ pub struct FaultInfo {
     pub protos: &'static [Class],
     /// What it may need of the machine.
     pub needs: &'static [Need],
+}
+
+#[cfg(feature = "user")]
+impl Faults {
+    /// Whether the faults make sense together.
+    ///
+    /// # Errors
+    /// A sentence that says what does not, and what would.
+    pub fn check(&self) -> Result<(), String> {
+        let set = FAULTS.iter().filter(|info| (info.describe)(self).is_some());
+        set.filter_map(|info| info.check).try_for_each(|check| check(self))
+    }
 }
 
 macro_rules! faults {
@@ -273,6 +298,13 @@ macro_rules! faults {
                 false $( || self.$field.ends_connections() )+
             }
 
+            /// The shortest time after which connections are ended, nanoseconds; 0 = they are not.
+            #[must_use]
+            pub fn closes_after_ns(&self) -> u64 {
+                let all = [ $( self.$field.closes_after_ns(), )+ ];
+                all.into_iter().filter(|ns| *ns != 0).min().unwrap_or(0)
+            }
+
             /// What all faults together want done to one packet.
             #[inline(always)]
             pub fn decide<W: World>(&self, states: &States, case: &Case<'_, W>, verdict: &mut Verdict) {
@@ -304,6 +336,22 @@ faults! {
     loss: Loss,
     /// Bits of the payload flip.
     corrupt: Corrupt,
-    /// Every packet vanishes.
+    /// Every packet vanishes, or is answered.
     partition: Partition,
+    /// Large packets vanish.
+    mtu: Mtu,
+    /// Connections end with a reset.
+    reset: Reset,
+    /// Packets are answered with an error.
+    reject: Reject,
+    /// Data stops.
+    stall: Stall,
+    /// Packets wait until a link is free. Behind all that makes them vanish: what is lost does not use it.
+    rate: Rate,
+    /// Packets are late. They are sent over the link first, and are under way then.
+    delay: Delay,
+    /// Packets are late in both directions.
+    rtt: Rtt,
+    /// Some of those that are late are not. Last, because it looks at the others' wishes.
+    reorder: Reorder,
 }

@@ -3,7 +3,22 @@
 use super::{Case, Fault, NoState};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Value};
-use crate::{fault::FaultKind, verdict::Verdict, world::World};
+use crate::{
+    fault::FaultKind,
+    packet::{Class, tcp},
+    verdict::{Answer, Verdict, answers},
+    world::World,
+};
+
+/// What becomes of the packets, in [`Partition::mode`].
+pub mod modes {
+    /// They vanish, silently.
+    pub const DROP: u32 = 0;
+    /// TCP connections end with a reset at both ends; the rest vanishes.
+    pub const RESET: u32 = 1;
+    /// An ICMP error says that the way is prohibited.
+    pub const REJECT: u32 = 2;
+}
 
 /// Parameters of a partition.
 #[repr(C)]
@@ -11,8 +26,8 @@ use crate::{fault::FaultKind, verdict::Verdict, world::World};
 pub struct Partition {
     /// 1 = the fault is set.
     pub enabled: u32,
-    /// Keeps the size a multiple of eight bytes.
-    pub reserved: u32,
+    /// See [`modes`].
+    pub mode: u32,
 }
 
 impl Fault for Partition {
@@ -25,7 +40,7 @@ impl Fault for Partition {
 
     #[inline(always)]
     fn needs_wire(&self) -> bool {
-        false
+        self.enabled != 0 && self.mode == modes::REJECT
     }
 
     fn cuts_link(&self) -> bool {
@@ -36,11 +51,33 @@ impl Fault for Partition {
         self.enabled != 0
     }
 
+    fn ends_connections(&self) -> bool {
+        self.enabled != 0 && self.mode == modes::RESET
+    }
+
     #[inline(always)]
-    fn decide<W: World>(&self, _state: &NoState, _case: &Case<'_, W>, verdict: &mut Verdict) {
-        verdict.drop(FaultKind::Partition);
+    fn decide<W: World>(&self, _state: &NoState, case: &Case<'_, W>, verdict: &mut Verdict) {
+        let packet = &case.job.packet;
+        let is_tcp = packet.class == Class::TCP && packet.has_ports();
+        let what = match self.mode {
+            modes::RESET if is_tcp => answers::RESET,
+            modes::REJECT if packet.is_ip() => answers::UNREACHABLE,
+            _ => 0,
+        };
+        if what == 0 {
+            verdict.drop(FaultKind::Partition);
+        } else if !is_tcp || packet.tcp_flags & tcp::RST == 0 {
+            // A reset is never answered, and gets through: it may be ours.
+            let answer = Answer { what, code: PROHIBITED, code6: PROHIBITED6, ..Answer::default() };
+            verdict.answer(FaultKind::Partition, answer);
+        }
     }
 }
+
+/// Communication administratively prohibited (RFC 1812, section 5.2.7.1).
+const PROHIBITED: u32 = 13;
+/// The same in `ICMPv6` (RFC 4443, section 3.1).
+const PROHIBITED6: u32 = 1;
 
 /// What the host says about this kind.
 #[cfg(feature = "user")]
@@ -59,16 +96,22 @@ pub(super) const INFO: FaultInfo = FaultInfo {
 
 #[cfg(feature = "user")]
 fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
-    match value {
-        "" | "drop" => {
-            faults.partition.enabled = 1;
-            Ok(())
-        }
-        _ => Err(format!("`{value}` is no way to part: write drop, or nothing")),
-    }
+    let mode = match value {
+        "" | "drop" => modes::DROP,
+        "reset" => modes::RESET,
+        "reject" => modes::REJECT,
+        _ => return Err(format!("`{value}` is no way to part: write drop, reset or reject, or nothing")),
+    };
+    faults.partition = Partition { enabled: 1, mode };
+    Ok(())
 }
 
 #[cfg(feature = "user")]
 fn describe(faults: &Faults) -> Option<String> {
-    (!faults.partition.is_off()).then(|| "partition".to_owned())
+    let fault = &faults.partition;
+    (!fault.is_off()).then(|| match fault.mode {
+        modes::RESET => "partition (reset)".to_owned(),
+        modes::REJECT => "partition (reject)".to_owned(),
+        _ => "partition".to_owned(),
+    })
 }

@@ -122,6 +122,7 @@ pub(crate) fn tcp() -> Packet {
         transport_offset: 34,
         payload_len: 46,
         tos: 0,
+        reserved: 0,
     }
 }
 

@@ -85,7 +85,6 @@ fn a_profile_is_in_the_help_with_its_numbers_and_a_wrong_one_is_refused() {
 }
 
 #[test]
-#[ignore = "the faults rate and delay are not in the list yet"]
 fn a_profile_becomes_two_rules_of_one_fault() {
     let set = rules("inject --profile wifi-lossy host").unwrap();
     assert_eq!(set.name, "profile wifi-lossy");
@@ -96,7 +95,6 @@ fn a_profile_becomes_two_rules_of_one_fault() {
 }
 
 #[test]
-#[ignore = "the faults rate and delay are not in the list yet"]
 fn what_is_given_beside_a_profile_wins() {
     let set = rules("exec --profile wifi-lossy --loss 5% --partition -- true").unwrap();
     assert_eq!(set.name, "profile wifi-lossy + loss 5% + partition");
