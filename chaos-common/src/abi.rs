@@ -217,8 +217,8 @@ pub struct Rule {
     pub share: Prob,
     /// TCP flags of which one must be set; 0 = no condition.
     pub tcp_flags: u32,
-    /// Keeps the size a multiple of eight bytes.
-    pub reserved: u32,
+    /// The kinds that are set: bit [`crate::fault::FaultKind`] as a number. The rule compiler fills it in.
+    pub kinds: u32,
     /// What happens.
     pub faults: Faults,
 }

@@ -161,9 +161,13 @@ pub struct Job {
     pub judged: Matches,
     /// The rules that match.
     pub matches: Matches,
-    /// Keeps the next field aligned.
-    pub reserved: u32,
-    /// What they want.
+    /// Kinds of the rule that is asked which still have to be: see [`crate::abi::Rule::kinds`].
+    pub kinds: u32,
+    /// The packet's ordinal in that rule and direction.
+    pub ordinal: u64,
+    /// What that rule wants.
+    pub wish: Verdict,
+    /// What all want.
     pub verdict: Verdict,
 }
 

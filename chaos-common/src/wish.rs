@@ -11,21 +11,49 @@ use crate::{
     world::World,
 };
 
+/// What [`begin`] says about a rule.
+pub mod begins {
+    /// It wants nothing.
+    pub const NOTHING: u32 = 0;
+    /// Its faults do not act, but the packet must stay behind those that it held; that is booked.
+    pub const FOLLOWS: u32 = 1;
+    /// Its faults have to be asked, then [`super::finish`] books what they want.
+    pub const ACTS: u32 = 2;
+}
+
 /// Adds the wish of the n-th rule that matches to the verdict, with its counters. False = it wants nothing.
 #[inline(always)]
 pub fn judge_rule<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
-    let Some(&slot) = job.matches.slots.get(index as usize) else { return false };
-    let (Some(rule), Some(state)) = (world.rule(slot), world.state(slot)) else { return false };
+    match begin(world, job, index) {
+        begins::NOTHING => return false,
+        begins::FOLLOWS => return true,
+        _ => {}
+    }
+    while ask(world, job, index) {}
+    finish(world, job, index)
+}
+
+/// The n-th rule that matches, its slot, and what it remembers.
+#[inline(always)]
+fn matched<'a, W: World>(world: &'a W, job: &Job, index: u32) -> Option<(&'a Rule, u32, &'a RuleState)> {
+    let &slot = job.matches.slots.get(index as usize)?;
+    Some((world.rule(slot)?, slot, world.state(slot)?))
+}
+
+/// Whether the n-th rule that matches acts now; see [`begins`].
+#[inline(always)]
+pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
+    let Some((rule, slot, state)) = matched(world, job, index) else { return begins::NOTHING };
     let held = job.has(job_flags::HELD);
     if rule.id == 0 || (held && rule.flags & rule_flags::CUTS == 0) || !concerns(world, rule, job) {
-        return false;
+        return begins::NOTHING;
     }
     if !held {
         count(world, slot, job, Count::Matched);
     }
     let ended = match life(world, rule, state, job.now_ns) {
         Life::Active => None,
-        Life::Waiting => return false,
+        Life::Waiting => return begins::NOTHING,
         Life::Resting => return follow_held(world, (rule, slot), job, verdict_flags::ORDERED),
         Life::Lapsed => Some(Count::Lease),
         Life::Expired => Some(Count::Expired),
@@ -36,11 +64,51 @@ pub fn judge_rule<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
             count(world, slot, job, reason);
         }
         let drains = job.now_ns.saturating_sub(rule.expires_ns) < DRAIN_NS && reason == Count::Expired;
-        return drains && follow_held(world, (rule, slot), job, verdict_flags::DRAIN);
+        return if drains {
+            follow_held(world, (rule, slot), job, verdict_flags::DRAIN)
+        } else {
+            begins::NOTHING
+        };
     }
-    let mut wish = Verdict::PASS;
-    wishes(world, rule, state, job, &mut wish);
-    if held {
+    job.wish = Verdict::PASS;
+    job.kinds = rule.kinds;
+    job.ordinal = ordinal(world, rule, state, job.direction());
+    begins::ACTS
+}
+
+/// Asks the next fault of the rule what it wants. False = all have been asked.
+#[inline(always)]
+pub fn ask<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
+    let Some((rule, _, state)) = matched(world, job, index) else { return false };
+    if job.kinds == 0 {
+        return false;
+    }
+    let kind = job.kinds.trailing_zeros();
+    job.kinds &= job.kinds.wrapping_sub(1);
+    let [egress, ingress] = &state.states;
+    let states = if job.direction() == Direction::Egress { egress } else { ingress };
+    let mut flow = None;
+    if rule.flags & rule_flags::MEMORY != 0 && has_flow(&job.packet) {
+        let key = MemoryKey {
+            flow: symmetric(&flow_key(&job.packet, job.netns, job.direction())),
+            rule: mix(rule.armed_ns) ^ rule.id,
+        };
+        flow = world.flow_memory(&key);
+    }
+    let draws =
+        Draws { seed: rule.seed, stream: rule.id << 1 | job.direction() as u64, ordinal: job.ordinal };
+    let mut wish = job.wish;
+    rule.faults.decide(kind, states, &Case { world, job, rule, draws, flow }, &mut wish);
+    job.wish = wish;
+    true
+}
+
+/// Books what the faults of the rule want. False = nothing.
+#[inline(always)]
+pub fn finish<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
+    let Some((rule, slot, state)) = matched(world, job, index) else { return false };
+    let mut wish = job.wish;
+    if job.has(job_flags::HELD) {
         // It was judged by the others before it began to wait.
         wish = Verdict { drop_by: wish.drop_by | wish.answer_by, ..Verdict::PASS };
     }
@@ -65,23 +133,6 @@ pub fn judge_rule<W: World>(world: &W, job: &mut Job, index: u32) -> bool {
     true
 }
 
-/// What the faults of a rule want, all together.
-#[inline(always)]
-fn wishes<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job, wish: &mut Verdict) {
-    let [egress, ingress] = &state.states;
-    let states = if job.direction() == Direction::Egress { egress } else { ingress };
-    let mut flow = None;
-    if rule.flags & rule_flags::MEMORY != 0 && has_flow(&job.packet) {
-        let key = MemoryKey {
-            flow: symmetric(&flow_key(&job.packet, job.netns, job.direction())),
-            rule: mix(rule.armed_ns) ^ rule.id,
-        };
-        flow = world.flow_memory(&key);
-    }
-    let draws = draws(world, rule, state, job.direction());
-    rule.faults.decide(states, &Case { world, job, rule, draws, flow }, wish);
-}
-
 /// How long after its end a rule's packets still go behind those that it held, nanoseconds.
 const DRAIN_NS: u64 = 100_000_000;
 
@@ -90,7 +141,7 @@ const DRAIN_NS: u64 = 100_000_000;
 const FOLLOWS: u32 = u32::MAX;
 
 #[inline(always)]
-fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, flag: u32) -> bool {
+fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, flag: u32) -> u32 {
     let follows = rule.flags & (rule_flags::LINE | rule_flags::SHADOW) == rule_flags::LINE
         && !job.has(job_flags::HELD)
         && world.state(slot).is_some_and(|state| world.read(&state.held) != 0);
@@ -104,7 +155,7 @@ fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, f
         };
         job.verdict.merge(&wish);
     }
-    follows
+    if follows { begins::FOLLOWS } else { begins::NOTHING }
 }
 
 /// Ends the judging: a packet that waits does not overtake those before it in its flow, unless it shall.
@@ -162,14 +213,13 @@ fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) {
 }
 
 #[inline(always)]
-fn draws<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> Draws {
+fn ordinal<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> u64 {
     let [egress, ingress] = &state.ordinals;
-    let ordinal = match (rule.flags & rule_flags::ORDINAL != 0, direction) {
+    match (rule.flags & rule_flags::ORDINAL != 0, direction) {
         (false, _) => 0,
         (true, Direction::Egress) => world.fetch_add(egress, 1),
         (true, Direction::Ingress) => world.fetch_add(ingress, 1),
-    };
-    Draws { seed: rule.seed, stream: rule.id << 1 | direction as u64, ordinal }
+    }
 }
 
 /// Books a hit against the limits; false = nothing was left.

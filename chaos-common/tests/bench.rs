@@ -4,7 +4,7 @@ use chaos_common::{
     abi::{DistTable, FlowMemory, Rule},
     dist,
     env::Draws,
-    fault::{Case, FAULTS, Faults, States},
+    fault::{Case, FAULTS, FaultKind, Faults, States},
     host::Host,
     job::{Job, Size},
     packet::Packet,
@@ -90,6 +90,11 @@ pub(crate) fn decide(
 ) -> Verdict {
     let draws = Draws { seed: rule.seed, stream: rule.id << 1, ordinal };
     let mut verdict = Verdict::PASS;
-    rule.faults.decide(states, &Case { world: host, job, rule, draws, flow }, &mut verdict);
+    let case = Case { world: host, job, rule, draws, flow };
+    for kind in 0..FaultKind::ALL.len() as u32 {
+        if rule.faults.kinds() & 1 << kind != 0 {
+            rule.faults.decide(kind, states, &case, &mut verdict);
+        }
+    }
     verdict
 }

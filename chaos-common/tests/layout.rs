@@ -127,7 +127,7 @@ fn rules() -> Vec<Layout> {
             flags,
             share,
             tcp_flags,
-            reserved,
+            kinds,
             faults
         }),
         layout!(RuleState { lease_until_ns, packets, bytes, ordinals, held, states }),
@@ -218,7 +218,9 @@ fn jobs() -> Vec<Layout> {
             looks_back,
             judged,
             matches,
-            reserved,
+            kinds,
+            ordinal,
+            wish,
             verdict
         }),
         layout!(Answer { what, code, code6, mtu, address, address6 }),
@@ -331,7 +333,7 @@ fn a_filled_rule_has_golden_bytes() {
         flags: 0x0b0b,
         share: Prob(0x0c0c),
         tcp_flags: 0x0d0d,
-        reserved: 0x0e0e,
+        kinds: 0x0e0e,
         faults: Faults::default(),
     };
     // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.

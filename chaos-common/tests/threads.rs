@@ -165,6 +165,7 @@ fn judged(rule: Rule, size: impl Fn(&mut Random) -> Size + Sync) -> Counters {
 fn rule(fault: &str, change: impl Fn(&mut Rule)) -> Rule {
     let mut rule = everywhere(1, fault).rule;
     change(&mut rule);
+    rule.kinds = rule.faults.kinds();
     rule
 }
 

@@ -4,11 +4,12 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use chaos_common::{
+    fault::FaultKind,
     job::Job,
     judge::{Steps, advance, gather, prepare, wants_wire},
     packet::parse,
     protect::is_protected,
-    wish::{judge_rule, settle},
+    wish::{ask, begin, begins, finish, settle},
     world::World as _,
 };
 
@@ -84,8 +85,20 @@ step!(
     chaos_wire(skb, unused) -> job, tables: wants_wire(&tables, job)
 );
 step!(
-    /// [`judge_rule`] on the match of that index.
-    chaos_judge(skb, index) -> job, tables: judge_rule(&tables, job, index)
+    /// [`begin`]
+    chaos_begin(skb, index) -> job, tables: begin(&tables, job, index)
+);
+step!(
+    /// [`ask`]
+    chaos_ask(skb, index) -> job, tables: ask(&tables, job, index)
+);
+step!(
+    /// [`finish`]
+    chaos_finish(skb, index) -> job, tables: finish(&tables, job, index)
+);
+step!(
+    /// [`chaos_common::wish::judge_rule`], whose steps are proved one by one.
+    chaos_judge(skb, index) -> job, tables: judge_rule(&tables, index)
 );
 step!(
     /// [`settle`]
@@ -94,6 +107,22 @@ step!(
         0u32
     }
 );
+
+#[inline(always)]
+fn judge_rule(tables: &Tables, index: u32) -> bool {
+    let skb = tables.skb.0;
+    match chaos_begin(skb, index) {
+        begins::NOTHING => return false,
+        begins::FOLLOWS => return true,
+        _ => {}
+    }
+    for _ in FaultKind::ALL {
+        if chaos_ask(skb, index) == 0 {
+            break;
+        }
+    }
+    chaos_finish(skb, index) != 0
+}
 
 /// Calls each step as a function of its own.
 pub(crate) struct Proved(pub(crate) Skb);

@@ -52,8 +52,8 @@ impl<A: Armed> Armed for AsOne<A> {
 fn total(name: &str, rules: &[RuleStats]) -> RuleStats {
     let mut all = RuleStats { name: name.to_owned(), ..RuleStats::default() };
     for rule in rules {
-        all.egress += rule.egress;
-        all.ingress += rule.ingress;
+        all.egress = all.egress.plus(&rule.egress);
+        all.ingress = all.ingress.plus(&rule.ingress);
     }
     all
 }

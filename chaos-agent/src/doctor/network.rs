@@ -1,11 +1,6 @@
 //! Namespaces, devices, sockets, traffic control: each tried in a namespace that ends with the attempt.
 
-use std::{
-    fs::OpenOptions,
-    io,
-    net::{TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -22,6 +17,7 @@ use crate::{
     net::{
         Netlink, NetlinkError, link, offload,
         sockets::{self, State},
+        tap::{self, TapError, TapSpec},
         veth::{self, VethSpec},
     },
     netns::{Netns, NetnsError},
@@ -38,7 +34,7 @@ pub(super) const PROBES: &[Probe] = &[
     Probe { name: "tcx", need: Need::Optional, purpose: "programs that end with the agent", run: tcx },
     Probe { name: "clsact", need: Need::Optional, purpose: "programs where there is no tcx", run: clsact },
     Probe { name: "veth", need: Need::Basic, purpose: "loss per wire packet", run: pair },
-    Probe { name: "TUN/TAP", need: Need::Optional, purpose: "delays", run: tap },
+    Probe { name: "delay line", need: Need::Optional, purpose: "delays, rates, reordering", run: delay_line },
     Probe { name: "owners of sockets", need: Need::Basic, purpose: "cgroups on ingress", run: owners },
     Probe { name: "SOCK_DESTROY", need: Need::Optional, purpose: "ending idle connections", run: destroy },
     Probe { name: "sch_fq", need: Need::Optional, purpose: "delays inside the kernel", run: || qdisc("fq") },
@@ -156,41 +152,22 @@ fn pair() -> Outcome {
     })
 }
 
-fn tap() -> Outcome {
-    try_inside(|_| match open_tap() {
-        Ok(segments_udp) => {
-            Outcome::ok(if segments_udp { "with TCP and UDP segmentation" } else { "with TCP segmentation" })
+/// Makes the device of a delay line and lets it go.
+fn delay_line() -> Outcome {
+    try_inside(|_| {
+        let spec = TapSpec { name: SPEC.near, queue_len: 10_000, mtu: tap::MAX_MTU };
+        let made =
+            Netlink::route().map_err(TapError::from).and_then(|mut route| tap::create(&mut route, &spec));
+        match made {
+            Ok(tap) => {
+                Outcome::ok(format!("a TAP {}, mask {:#x}", tap.offloads.describe(), tap.offloads.mask()))
+            }
+            Err(error) => Outcome::missing(
+                error.to_string(),
+                format!("{}; in a container: --device /dev/net/tun", mend::module("tun")),
+            ),
         }
-        Err(error) => Outcome::missing(format!("/dev/net/tun: {error}"), mend::module("tun")),
     })
-}
-
-/// Makes a TAP as the delay line does; true if it takes UDP segments too (from Linux 6.2).
-fn open_tap() -> io::Result<bool> {
-    // include/uapi/linux/if_tun.h.
-    const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
-    const TUN_F_CSUM_TSO4_TSO6_ECN: libc::c_ulong = 0x0f;
-    const TUN_F_USO4_USO6: libc::c_ulong = 0x60;
-    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-    let device: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?.into();
-    // struct ifreq: a name (empty = the kernel chooses), then flags; the kernel copies all 40 bytes.
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    let mut request = [0_u8; 40];
-    let flags = u16::try_from(flags).map_err(io::Error::other)?;
-    request[libc::IFNAMSIZ..libc::IFNAMSIZ + 2].copy_from_slice(&flags.to_ne_bytes());
-    // SAFETY: `request` is as long as an ifreq, which this command reads and writes.
-    let made = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
-    Errno::result(made)?;
-    let offload = |mask: libc::c_ulong| {
-        // SAFETY: this command takes an integer.
-        let set = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETOFFLOAD, mask) };
-        Errno::result(set)
-    };
-    if offload(TUN_F_CSUM_TSO4_TSO6_ECN | TUN_F_USO4_USO6).is_ok() {
-        return Ok(true);
-    }
-    offload(TUN_F_CSUM_TSO4_TSO6_ECN)?;
-    Ok(false)
 }
 
 fn owners() -> Outcome {

@@ -1,8 +1,12 @@
 //! What this process may do.
 
-use std::fs;
+use std::{
+    fs,
+    thread::{self, ScopedJoinHandle},
+};
 
 use super::{Need, Outcome, Probe, mend};
+use crate::lines::scheduling;
 
 /// Numbers from include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
@@ -18,7 +22,7 @@ pub(super) const PROBES: &[Probe] = &[
         purpose: "everything that changes packets",
         run: privileges,
     },
-    Probe { name: "CAP_SYS_NICE", need: Need::Optional, purpose: "exact delays", run: nice },
+    Probe { name: "real-time thread", need: Need::Optional, purpose: "exact delays", run: real_time },
     Probe {
         name: "CAP_SYS_RESOURCE",
         need: Need::Optional,
@@ -74,14 +78,23 @@ fn lacking() -> Vec<&'static str> {
     lacking
 }
 
-fn nice() -> Outcome {
-    if has(effective(), CAP_SYS_NICE) {
-        return Outcome::ok("real-time scheduling");
+/// Tries it on a thread of its own.
+fn real_time() -> Outcome {
+    let tried = thread::scope(|scope| {
+        thread::Builder::new()
+            .name("chaos-probe".to_owned())
+            .spawn_scoped(scope, scheduling::become_real_time)
+            .map(ScopedJoinHandle::join)
+    });
+    match tried {
+        Ok(Ok(Ok(scheduling))) => Outcome::ok(scheduling.to_string()),
+        Ok(Ok(Err(errno))) => {
+            let (why, mend) = scheduling::refusal(errno, has(effective(), CAP_SYS_NICE));
+            Outcome::missing(format!("{why}, so delays are late on a busy machine"), mend)
+        }
+        Ok(Err(_)) => Outcome::unknown("the thread that tried it failed"),
+        Err(error) => Outcome::unknown(format!("starting a thread: {error}")),
     }
-    Outcome::missing(
-        "no real-time scheduling, so delays are late on a busy machine",
-        "add the capability SYS_NICE",
-    )
 }
 
 fn resource() -> Outcome {

@@ -49,7 +49,7 @@ pub(super) fn rule(spec: &RuleSpec, id: u64, armed_ns: u64, expires_ns: u64) -> 
         flags: flags(spec),
         share: share_to_prob(matching.share.unwrap_or(0.0)),
         tcp_flags: tcp_flags(matching),
-        reserved: 0,
+        kinds: 0,
         faults: spec.faults,
     }
 }

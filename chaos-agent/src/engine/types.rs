@@ -125,15 +125,6 @@ macro_rules! counters {
             $( pub $packets: u64, pub $bytes: u64, )+
         }
 
-        impl std::ops::AddAssign for Counters {
-            fn add_assign(&mut self, other: Self) {
-                $(
-                    self.$packets += other.$packets;
-                    self.$bytes += other.$bytes;
-                )+
-            }
-        }
-
         impl From<DirectionCounters> for Counters {
             fn from(counters: DirectionCounters) -> Self {
                 Self {
@@ -146,6 +137,17 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// Both together.
+            #[must_use]
+            pub const fn plus(&self, other: &Self) -> Self {
+                Self {
+                    $(
+                        $packets: self.$packets + other.$packets,
+                        $bytes: self.$bytes + other.$bytes,
+                    )+
+                }
+            }
+
             /// By reason: packets and bytes.
             #[must_use]
             pub const fn of(&self, count: Count) -> Tally {

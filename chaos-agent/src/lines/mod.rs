@@ -1,5 +1,17 @@
-//! Private devices: the normaliser (and later the delay line).
+//! Private devices: the normaliser, and the delay line with its thread.
 
+mod delay_line;
+mod frame;
+mod heap;
 mod normaliser;
+mod pool;
+pub mod scheduling;
+mod serve;
+mod stats;
+mod thread;
 
+pub use delay_line::DelayLine;
 pub use normaliser::Normaliser;
+pub use scheduling::Scheduling;
+pub use stats::{LATENESS_NS, LineStats};
+pub use thread::{LineId, LineOptions, LineThread, RuleWatch};

@@ -136,6 +136,16 @@ pub fn set_up(netlink: &mut Netlink, index: u32) -> Result<(), NetlinkError> {
     netlink.change("setting a device up", RouteNetlinkMessage::SetLink(message), 0)
 }
 
+/// Makes a device silent (NOARP) and gives it a queue and an MTU, in packets and bytes. Before it is up.
+pub fn prepare(netlink: &mut Netlink, index: u32, queue_len: u32, mtu: u32) -> Result<(), NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Noarp;
+    message.header.change_mask = LinkFlags::Noarp;
+    message.attributes = vec![LinkAttribute::Mtu(mtu), LinkAttribute::TxQueueLen(queue_len)];
+    netlink.change("preparing a private device", RouteNetlinkMessage::SetLink(message), 0)
+}
+
 /// Keeps the kernel from giving a device an IPv6 address of its own. Call it before the device is up.
 ///
 /// A kernel without IPv6 has nothing to switch off, and that is fine.

@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod offload;
 pub mod route;
 pub mod sockets;
+pub mod tap;
 pub mod tc;
 pub mod veth;
 pub mod watch;

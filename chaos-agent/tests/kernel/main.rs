@@ -6,6 +6,7 @@
 
 mod doctor;
 mod flows;
+mod line;
 mod net;
 mod netns;
 mod support;

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::fcntl::{Flock, FlockArg};
+
 /// True, with the reason printed, when this test cannot run here.
 pub(crate) fn skip(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
@@ -120,4 +122,10 @@ pub(crate) fn eventually(what: &str, limit: Duration, mut condition: impl FnMut(
         std::thread::sleep(Duration::from_millis(5));
     }
     start.elapsed()
+}
+
+/// Held by tests that measure time: the same lock as `chaos_tests::lab::alone` takes.
+pub(crate) fn alone() -> Flock<fs::File> {
+    let file = fs::File::create(std::env::temp_dir().join("chaos-tests.lock")).unwrap();
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap()
 }

@@ -100,6 +100,11 @@ const SIDES: [Side; 2] = [Side::Local, Side::Peer];
 static EVERY: ClauseInput =
     ClauseInput { locals: Vec::new(), peers: Vec::new(), local_ports: Vec::new(), peer_ports: Vec::new() };
 
+/// The rule with what follows from the rest of it.
+fn complete(rule: &Rule) -> Rule {
+    Rule { kinds: rule.faults.kinds(), ..*rule }
+}
+
 /// Compiles a set of rules.
 ///
 /// # Errors
@@ -126,7 +131,7 @@ pub fn compile(input: &Input) -> Result<Tables, CompileError> {
         .iter()
         .map(|clause| Clause { slot: clause.rule.slot, excludes: u32::from(clause.excludes) })
         .collect();
-    tables.rules = input.rules.iter().map(|rule| (rule.slot, rule.rule)).collect();
+    tables.rules = input.rules.iter().map(|rule| (rule.slot, complete(&rule.rule))).collect();
     depth::check(&tables, input)?;
     Ok(tables)
 }

@@ -305,12 +305,27 @@ macro_rules! faults {
                 all.into_iter().filter(|ns| *ns != 0).min().unwrap_or(0)
             }
 
-            /// What all faults together want done to one packet.
+            /// The kinds that are set: a bit for each, the first to act lowest.
+            #[must_use]
+            pub fn kinds(&self) -> u32 {
+                0 $( | u32::from(!self.$field.is_off()) << FaultKind::$Kind as u32 )+
+            }
+
+            /// What the fault of one kind ([`FaultKind`] as a number) wants done to one packet.
+            ///
+            /// One at a time: the kernel's verifier looks at every way through a function, and the ways
+            /// through one fault multiply with those through the next.
             #[inline(always)]
-            pub fn decide<W: World>(&self, states: &States, case: &Case<'_, W>, verdict: &mut Verdict) {
+            pub fn decide<W: World>(
+                &self,
+                kind: u32,
+                states: &States,
+                case: &Case<'_, W>,
+                verdict: &mut Verdict,
+            ) {
                 $(
-                    if !self.$field.is_off() {
-                        self.$field.decide(&states.$field, case, verdict);
+                    if kind == FaultKind::$Kind as u32 {
+                        return self.$field.decide(&states.$field, case, verdict);
                     }
                 )+
             }

@@ -11,8 +11,10 @@ use crate::{
 };
 
 /// The smallest packet that every link must carry (RFC 791, section 3.2).
+#[cfg(feature = "user")]
 const SMALLEST: u32 = 68;
 /// The largest packet there is.
+#[cfg(feature = "user")]
 const LARGEST: u32 = 65_535;
 
 /// Parameters of a narrow path.

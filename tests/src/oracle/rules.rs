@@ -123,7 +123,7 @@ fn random_parameters(rng: &mut StdRng, slot: u32) -> Rule {
         flags: random_flags(rng),
         share: Prob(rng.random()),
         tcp_flags: if rare(rng) { rng.random_range(1..8) } else { 0 },
-        reserved: 0,
+        kinds: 0,
         faults: random_faults(rng),
     }
 }
