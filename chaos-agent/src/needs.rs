@@ -5,7 +5,7 @@
 
 use std::os::fd::AsRawFd as _;
 
-use chaos_common::fault::Need;
+use chaos_common::fault::{Faults, Need};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -31,10 +31,7 @@ pub fn check(rule: &RuleSpec) -> Result<(), Refusal> {
         return Ok(());
     }
     for info in validate::set(rule) {
-        for need in info.needs {
-            if *need == Need::Normaliser && !rule.faults.needs_wire() {
-                continue;
-            }
+        for need in info.needs.iter().filter(|need| with_these(&rule.faults, **need)) {
             if let Outcome::Missing { why, mend } = probe(*need) {
                 return Err(Refusal {
                     what: format!(
@@ -48,6 +45,16 @@ pub fn check(rule: &RuleSpec) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Whether faults with these parameters need it, which of a kind only some may.
+fn with_these(faults: &Faults, need: Need) -> bool {
+    match need {
+        Need::Normaliser => faults.needs_wire(),
+        Need::Line => faults.needs_line(),
+        Need::SockDestroy => faults.ends_connections(),
+        Need::ConnectHook => true,
+    }
 }
 
 /// What is needed, in words.

@@ -92,6 +92,12 @@ fn wrong_usage_is_exit_code_2_on_stderr() {
         "inject --loss 1% 10.0.0.1",
         "stop",
         "nonsense",
+        "partition netns:a netns:b netns:c",
+        "partition {netns:a,netns:b} netns:a",
+        "partition --ring netns:a,netns:b,netns:c",
+        "partition --mode melt netns:a netns:b",
+        "inject --profile 6g host",
+        "inject host --partition melt",
     ] {
         let output = chaos(args);
         assert_eq!(output.status.code(), Some(2), "{args}: {}", text(&output.stderr));
@@ -157,6 +163,24 @@ fn flows_of_our_own_namespace_need_no_privileges() {
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let ports = line["conversations"].as_array().unwrap().iter().map(|found| found["port"].as_u64());
     assert!(ports.into_iter().any(|found| found == Some(u64::from(port))), "{line}");
+}
+
+#[test]
+fn a_group_that_the_shell_took_apart_is_explained() {
+    let output = chaos("partition netns:a netns:b netns:c netns:d");
+    let error = text(&output.stderr);
+    for phrase in ["two sides", "netns:a netns:b netns:c netns:d", "chaos partition '{a,b}' '{c,d}'"] {
+        assert!(error.contains(phrase), "should say `{phrase}`:\n{error}");
+    }
+    let output = chaos("partition {10.0.0.1,netns:a} {10.0.0.2,netns:b}");
+    assert!(text(&output.stderr).contains("10.0.0.1 and 10.0.0.2"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_target_after_a_flag_without_its_value_is_a_target() {
+    let output = chaos("inject --partition netns:no-such-namespace --dry-run");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no-such-namespace"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -44,7 +44,6 @@ fn what_the_user_gives_is_left_to_the_user() {
 }
 
 #[test]
-#[ignore = "the faults rate and delay are not in the list yet"]
 fn every_profile_can_be_applied() {
     for profile in PROFILES {
         for way in [Way::Up, Way::Down] {

@@ -7,6 +7,9 @@ use crate::{datapath::CAPACITY, targets::Target};
 
 const QUOTED: &str = "quote a group, so that the shell leaves it whole: chaos partition '{a,b}' '{c,d}', or write a,b without braces";
 
+/// So many members of a group are named in a line.
+const SHOWN: usize = 8;
+
 /// One side of a partition: a target, or several as `{a,b}` or `a,b`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Group(pub(crate) Vec<Target>);
@@ -36,12 +39,11 @@ impl FromStr for Group {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
-            [one] => write!(f, "{one}"),
-            members => {
-                let words: Vec<String> = members.iter().map(ToString::to_string).collect();
-                write!(f, "{{{}}}", words.join(","))
-            }
+        let shown = self.0.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match self.0.len() {
+            1 => f.write_str(&shown),
+            count if count > SHOWN => write!(f, "{{{shown},... {count} in all}}"),
+            _ => write!(f, "{{{shown}}}"),
         }
     }
 }
@@ -244,6 +246,8 @@ mod tests {
         }
         assert_eq!(group("{host}"), group("host"));
         assert_eq!(group("netns:a,netns:b").to_string(), "{netns:a,netns:b}");
+        let many = group("10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9");
+        assert!(many.to_string().ends_with(",10.0.0.8,... 9 in all}"), "{many}");
         assert_eq!(group("10.0.0.0/8,[fd00::1]:80,redis:6379").0.len(), 3);
         assert_eq!(group("cgroup:/odd,name").0, [Target::Cgroup("/odd,name".into())]);
         for (text, phrase) in [

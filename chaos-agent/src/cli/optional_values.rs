@@ -12,18 +12,16 @@ use crate::targets::{Target, TargetParseError};
 
 /// The line with every optional value joined to its flag. What follows a `--` is left alone.
 pub(super) fn join(words: &[OsString]) -> Vec<OsString> {
-    let end = words.iter().position(|word| word == "--");
-    let ours = words.get(..end.unwrap_or(words.len())).unwrap_or_default();
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let ours = words.get(..end).unwrap_or_default();
     // `exec` has no target, and without a `--` it is that which is missing.
-    let value_expected = if is_exec(ours) { end.is_some() } else { ours.iter().any(|word| is_target(word)) };
+    let exec = is_exec(ours).then_some(end < words.len());
     let mut joined = Vec::with_capacity(words.len());
     let mut rest = words.iter().enumerate().peekable();
-    while let Some((index, word)) = rest.next() {
-        let own = end.is_none_or(|end| index < end);
-        let value = rest.peek().filter(|(next, _)| own && end.is_none_or(|end| *next < end));
-        let info = optional(word);
-        match (info, value) {
-            (Some(info), Some((_, value))) if is_value(info, value, value_expected) => {
+    while let Some((_, word)) = rest.next() {
+        let value = rest.peek().filter(|(next, _)| *next < end);
+        match (optional(word), value) {
+            (Some(info), Some((at, value))) if is_value(info, value, line(ours, *at, exec)) => {
                 let mut both = word.clone();
                 both.push("=");
                 both.push(value);
@@ -34,6 +32,24 @@ pub(super) fn join(words: &[OsString]) -> Vec<OsString> {
         }
     }
     joined
+}
+
+/// What the rest of the line has besides the word in question.
+#[derive(Clone, Copy)]
+struct Line {
+    /// The target is there, or none is needed.
+    has_target: bool,
+    /// A word that is no target can only be meant as the value.
+    value_expected: bool,
+}
+
+fn line(words: &[OsString], at: usize, exec: Option<bool>) -> Line {
+    if let Some(has_command) = exec {
+        return Line { has_target: true, value_expected: has_command };
+    }
+    let mut others = words.iter().enumerate().filter(|(other, _)| *other != at);
+    let has_target = others.any(|(_, word)| is_own_target(word));
+    Line { has_target, value_expected: has_target }
 }
 
 /// For a wrong word right after a flag whose value may be absent: what else it may have been meant as.
@@ -56,16 +72,29 @@ fn optional(word: &OsStr) -> Option<&'static FaultInfo> {
     FAULTS.iter().find(|info| info.name == name && matches!(info.value, Value::Optional(_)))
 }
 
-/// What is no value and no target either is more likely a mistyped value, if a value is all that can
-/// be expected here: then the fault says what is wrong with it.
-fn is_value(info: &FaultInfo, word: &OsStr, value_expected: bool) -> bool {
+/// A word that the fault reads is its value, unless it is the only target there is (`--reject host`). What
+/// is no value and no target either is more likely a mistyped value, if a value is all that can be
+/// expected here: then the fault says what is wrong with it.
+fn is_value(info: &FaultInfo, word: &OsStr, line: Line) -> bool {
     let Some(text) = word.to_str().filter(|text| !text.starts_with('-')) else { return false };
-    (info.parse)(text, &mut Faults::default()).is_ok() || (value_expected && !is_target(word))
+    if (info.parse)(text, &mut Faults::default()).is_ok() {
+        return line.has_target || !is_own_target(word);
+    }
+    line.value_expected && !is_target(word)
 }
 
 fn is_target(word: &OsStr) -> bool {
     let Some(text) = word.to_str() else { return false };
     matches!(text.parse::<Target>(), Ok(_) | Err(TargetParseError::NotYet { .. }))
+}
+
+/// A target that programs can be attached to; an address may be the value of `--peer`.
+fn is_own_target(word: &OsStr) -> bool {
+    let Some(text) = word.to_str() else { return false };
+    match text.parse::<Target>() {
+        Ok(target) => !target.is_peer_only(),
+        Err(error) => matches!(error, TargetParseError::NotYet { .. }),
+    }
 }
 
 fn is_exec(words: &[OsString]) -> bool {

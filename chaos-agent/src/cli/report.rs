@@ -250,9 +250,14 @@ pub(crate) fn rule_text(rule: &RuleStats) -> String {
     counters_text(rule, &volume)
 }
 
-/// The same without the bytes, for the live line.
+/// The same without the bytes, for the live line; a long name must not push the counters out.
 fn short_rule_text(rule: &RuleStats) -> String {
-    counters_text(rule, "")
+    const LONGEST: usize = 32;
+    if rule.name.chars().count() <= LONGEST {
+        return counters_text(rule, "");
+    }
+    let name = rule.name.chars().take(LONGEST - 3).chain("...".chars()).collect();
+    counters_text(&RuleStats { name, ..rule.clone() }, "")
 }
 
 fn counters_text(rule: &RuleStats, volume: &str) -> String {
@@ -376,6 +381,10 @@ mod tests {
         }
         let wide = live_text(&progress(), 200);
         assert!(wide.starts_with("[#####     ] 15s left  loss 10%: 1000 packets"), "{wide}");
+        let mut long = progress();
+        long.rules[0].name = "partition {netns:one,netns:two} <-> {netns:three,netns:four}".to_owned();
+        assert!(live_text(&long, 80).contains("...: 1000"), "{}", live_text(&long, 80));
+        assert!(live_text(&long, 80).contains("1000 packets"), "{}", live_text(&long, 80));
         assert!(live_text(&progress(), 65).starts_with("15s left"), "counters win over the bar");
     }
 

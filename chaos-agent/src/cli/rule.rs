@@ -61,13 +61,13 @@ struct Common<'a> {
 }
 
 impl Common<'_> {
-    fn rule(&self, name: String, matching: MatchSpec, faults: Faults) -> RuleSpec {
+    fn rule(&self, name: String, matching: MatchSpec, faults: &Faults) -> RuleSpec {
         RuleSpec {
             name,
             target: self.target.clone(),
             peer: None,
             matching,
-            faults,
+            faults: *faults,
             schedule: self.schedule,
             limits: limits(self.when),
             shadow: self.safety.shadow,
@@ -90,7 +90,7 @@ fn faults(flags: &FaultFlags, matching: &MatchArgs, common: &Common, resolve: Re
     let mut rules = Vec::new();
     for (direction, faults) in sets.into_iter().filter(|(_, faults)| !faults.is_off()) {
         let matching = matching.to_spec(direction, resolve)?;
-        rules.push(common.rule(flags.name(), matching, faults));
+        rules.push(common.rule(flags.name(), matching, &faults));
     }
     checked(RuleSet { name: flags.name(), rules })
 }

@@ -136,13 +136,13 @@ pub enum DefaultDirection {
 #[cfg(feature = "user")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A place where packets wait: a TAP device and a thread.
+    /// A place where packets wait: a TAP device and a thread. Needed only where [`Fault::needs_line`] says so.
     Line,
     /// Single wire packets: a private veth pair. Needed only where [`Fault::needs_wire`] says so.
     Normaliser,
     /// A program at `connect(2)` of a cgroup that chooses the errno.
     ConnectHook,
-    /// Ending sockets from outside, by `sock_diag`.
+    /// Ending sockets from outside, by `sock_diag`. Needed only where [`Fault::ends_connections`] says so.
     SockDestroy,
 }
 
@@ -190,8 +190,8 @@ pub struct FaultInfo {
     /// Used when no direction is given.
     pub default_direction: DefaultDirection,
     /// Reads the value (empty when none was given) into the faults of a rule; the error says what
-    /// was wrong and what is accepted. It must not accept what reads as a target (`host`, `unit:a`):
-    /// that is how the word after a flag with an [`Value::Optional`] value is told from its value.
+    /// was wrong and what is accepted. Where the value is [`Value::Optional`], a word after the flag is the
+    /// value if this reads it, so it should not read what else may stand there (`unit:a`).
     pub parse: fn(&str, &mut Faults) -> Result<(), String>,
     /// The fault in plain words; none = off.
     pub describe: fn(&Faults) -> Option<String>,
