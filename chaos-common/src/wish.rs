@@ -161,8 +161,9 @@ fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, f
 /// Ends the judging: a packet that waits does not overtake those before it in its flow, unless it shall.
 #[inline(always)]
 pub fn settle<W: World>(world: &W, job: &mut Job) {
-    let Verdict { drop_by, answer_by, hold_by, flags, epoch_ns, .. } = job.verdict;
-    if hold_by == 0 || drop_by | answer_by != 0 {
+    let Verdict { drop_by, hold_by, flags, epoch_ns, .. } = job.verdict;
+    // An answer may be a reset, which stays behind the data that waits.
+    if hold_by == 0 || drop_by != 0 {
         return;
     }
     job.verdict.delay_ns = job.verdict.hold_ns();

@@ -7,7 +7,7 @@ use chaos_common::{
     segment::{self, Ends, Reset},
 };
 
-use super::way::{back, copy_back, forth};
+use super::way::{back, copy_back, forth, hold};
 use crate::{error::Error, frame::Skb};
 
 const PROTO_TCP: u32 = 6;
@@ -19,8 +19,8 @@ const CHECKSUM: u32 = 16;
 /// 3.10.7.1); a SYN is answered only. Each has the sequence number that its receiver expects next, as
 /// far as this packet tells, because another would be asked back (RFC 5961, section 3.2).
 #[inline(always)]
-pub(super) fn both_ends(skb: Skb, job: &Job) -> Result<i32, Error> {
-    let packet = &job.packet;
+pub(super) fn both_ends(skb: Skb, job: &mut Job) -> Result<i32, Error> {
+    let packet = job.packet;
     let [seq, ack] = skb.words::<2>(packet.transport_offset.wrapping_add(4)).ok_or(Error::Unparsable)?;
     let (seq, ack) = (u32::from_be(seq), u32::from_be(ack));
     let opens = packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
@@ -48,6 +48,10 @@ pub(super) fn both_ends(skb: Skb, job: &Job) -> Result<i32, Error> {
     copy_back(skb, job);
     skb.swap_macs(job)?;
     write(skb, job, &forward, &Reset { seq, ack, partial })?;
+    if job.verdict.hold_by != 0 {
+        // Data before it waits in the delay line; ahead of that it would have a number from the future.
+        return hold(skb, job, false).or_else(|_| Ok(forth(skb, job)));
+    }
     Ok(forth(skb, job))
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
 use chaos_agent::datapath::{Maps, Object};
 use chaos_common::{
-    abi::{Count, Direction, TestInput},
+    abi::{Count, Direction, FlowKey, FlowMemory, FlowOrder, MemoryKey, TestInput},
     compile::{Tables, compile},
     job::Job,
     verdict::Verdict,
@@ -37,6 +37,18 @@ struct Input(TestInput);
 // SAFETY: integers only, without padding: eight, four, four and 64 bytes.
 unsafe impl Pod for Input {}
 
+/// When a flow leaves the delay line, and what is remembered about a connection, as words.
+type Order = [u64; size_of::<FlowOrder>() / 8];
+type Memory = [u64; size_of::<FlowMemory>() / 8];
+
+/// [`MemoryKey`] as a map's key.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Remembered(MemoryKey);
+
+// SAFETY: integers only, without padding (`chaos-common/tests/layout.rs`).
+unsafe impl Pod for Remembered {}
+
 /// The program's notes about the packet.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -57,6 +69,8 @@ pub struct KernelSide {
     maps: Maps,
     input: Array<MapData, Input>,
     notes: PerCpuArray<MapData, Notes>,
+    orders: HashMap<MapData, FlowKey, Order>,
+    memories: HashMap<MapData, Remembered, Memory>,
     slots: Vec<u32>,
 }
 
@@ -79,8 +93,11 @@ impl KernelSide {
         let maps = Maps::take(&mut ebpf, false)?;
         let input = ebpf.take_map("CHAOS_TEST").context("no map CHAOS_TEST")?;
         let notes = PerCpuArray::try_from(ebpf.take_map("CHAOS_JOB").context("no map CHAOS_JOB")?)?;
+        let orders = HashMap::try_from(ebpf.take_map("CHAOS_ORDER").context("no map CHAOS_ORDER")?)?;
+        let memories = HashMap::try_from(ebpf.take_map("CHAOS_MEMORY").context("no map CHAOS_MEMORY")?)?;
         stay_on_one_cpu()?;
-        Ok(Self { netns, ebpf, maps, input: Array::try_from(input)?, notes, slots: Vec::new() })
+        let input = Array::try_from(input)?;
+        Ok(Self { netns, ebpf, maps, input, notes, orders, memories, slots: Vec::new() })
     }
 
     /// Puts tables in force; every state begins anew with this lease, owners and flows are forgotten.
@@ -96,6 +113,14 @@ impl KernelSide {
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
         for key in flows {
             self.maps.flows.remove(&key)?;
+        }
+        let orders: Vec<_> = self.orders.keys().flatten().collect();
+        for key in orders {
+            self.orders.remove(&key)?;
+        }
+        let memories: Vec<_> = self.memories.keys().flatten().collect();
+        for key in memories {
+            self.memories.remove(&key)?;
         }
         self.slots = tables.rules.iter().map(|(slot, _)| *slot).collect();
         for slot in &self.slots {
@@ -133,14 +158,10 @@ impl KernelSide {
         let verdict = self.verdict()?;
         let wanted = Fate::of(&verdict);
         let fate = match (run.return_value, given.direction) {
-            // On loopback an answer needs no detour to come back.
-            (TC_ACT_UNSPEC, Direction::Egress) if wanted == Fate::Answer && given.ifindex == LOOPBACK => {
-                wanted
-            }
-            (TC_ACT_UNSPEC, _) if wanted == Fate::Pass => wanted,
-            (TC_ACT_SHOT, Direction::Ingress) if wanted == Fate::Drop => wanted,
+            // A reset goes on to the receiver; on loopback an answer needs no detour to come back.
+            (TC_ACT_UNSPEC, _) if wanted == Fate::Pass || wanted == Fate::Answer => wanted,
             // What cannot be answered vanishes.
-            (TC_ACT_SHOT, Direction::Ingress) if wanted == Fate::Answer => wanted,
+            (TC_ACT_SHOT, Direction::Ingress) if wanted == Fate::Drop || wanted == Fate::Answer => wanted,
             // Sent off, but no rule wants anything yet: into the normaliser.
             (TC_ACT_REDIRECT, _) if wanted == Fate::Pass => Fate::Normalise,
             (TC_ACT_REDIRECT, Direction::Egress) if wanted == Fate::Drop => wanted,
