@@ -9,10 +9,11 @@ use std::{
 
 use crate::{
     abi::{
-        CgroupSets, Clause, Count, Counters, Direction, DistTable, Flow, FlowKey, FlowMemory, FlowOrder,
-        Header, MemoryKey, Rule, RuleState, Set, Side,
+        CgroupSets, Clause, Count, Counters, DIST_ENTRIES, Direction, DistTable, Flow, FlowKey, FlowMemory,
+        FlowOrder, Header, MemoryKey, Rule, RuleState, Set, Side,
     },
     compile::{Prefix, Tables},
+    dist,
     env::{Env, Word},
     job::Job,
     judge::{self, Steps},
@@ -52,6 +53,22 @@ pub struct Host {
     pub dists: HashMap<u32, Box<DistTable>>,
     /// Counters by slot and direction.
     pub counters: RefCell<HashMap<(u32, u32), Counters>>,
+}
+
+impl Host {
+    /// Takes over the distributions that this process knows by now, as the agent writes them for the kernel.
+    pub fn learn_dists(&mut self) {
+        for (table, number) in dist::tables().iter().zip(1..) {
+            self.dists.entry(number).or_insert_with(|| {
+                let mut known = Box::new(DistTable { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] });
+                known.len = u32::try_from(table.len()).unwrap_or(0);
+                for (place, entry) in known.entries.iter_mut().zip(table.iter()) {
+                    *place = *entry;
+                }
+                known
+            });
+        }
+    }
 }
 
 fn atomic(word: &Word) -> &AtomicU64 {

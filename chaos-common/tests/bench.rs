@@ -1,8 +1,7 @@
 //! One rule's faults on a bench: packets in, wishes out, without lookup, life and limits.
 
 use chaos_common::{
-    abi::{DistTable, FlowMemory, Rule},
-    dist,
+    abi::{FlowMemory, Rule},
     env::Draws,
     fault::{Case, FAULTS, FaultKind, Faults, States},
     host::Host,
@@ -29,17 +28,11 @@ pub(crate) fn described(faults: &[(&str, &str)]) -> String {
     FAULTS.iter().filter_map(|info| (info.describe)(&all)).collect::<Vec<_>>().join("; ")
 }
 
-const EMPTY: [i16; dist::ENTRIES_MAX] = [0; dist::ENTRIES_MAX];
-
 /// A host with the distributions of this process, and words from a generator with a seed.
 pub(crate) fn host(seed: u64) -> Host {
     let mut host = Host::default();
     host.seed.set(seed);
-    for (table, number) in dist::tables().iter().zip(1..) {
-        let mut entries = Box::new(DistTable { len: table.len() as u32, reserved: 0, entries: EMPTY });
-        entries.entries[..table.len()].copy_from_slice(table);
-        host.dists.insert(number, entries);
-    }
+    host.learn_dists();
     host
 }
 

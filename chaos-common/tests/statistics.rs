@@ -8,7 +8,7 @@ use chaos_common::{
     abi::{Count, Direction, Rule, rule_flags},
     compile::RuleInput,
     env::{DrawKind, Draws, Env, Prob, Word, mix},
-    fault::{Case, FaultKind, Faults, States},
+    fault::{Case, Faults, States},
     host::Host,
     job::Job,
     lookup::{flow_hash, flow_key, reverse},
@@ -69,7 +69,9 @@ fn lost(faults: &Faults, seed: u64, stream: u64, count: u64, env: &Dice) -> Vec<
         let draws = Draws { seed, stream, ordinal };
         let mut verdict = Verdict::PASS;
         let case = Case { world: env, job: &job, rule: &rule, draws, flow: None };
-        faults.decide(FaultKind::Loss as u32, &states, &case, &mut verdict);
+        for kind in (0..32).filter(|kind| faults.kinds() >> kind & 1 != 0) {
+            faults.decide(kind, &states, &case, &mut verdict);
+        }
         verdict.drop_by != 0
     };
     (0..count).map(one).collect()

@@ -35,7 +35,9 @@ impl HostSide {
     pub fn new(tables: Tables, lease_until_ns: u64) -> Self {
         let state = || RuleState { lease_until_ns, ..RuleState::default() };
         let states = tables.rules.iter().map(|(slot, _)| (*slot, state())).collect();
-        Self { host: Host { tables, states, ..Host::default() } }
+        let mut host = Host { tables, states, ..Host::default() };
+        host.learn_dists();
+        Self { host }
     }
 
     /// Judges one packet as the classifier of its device does.

@@ -126,6 +126,7 @@ impl KernelSide {
         for slot in &self.slots {
             self.maps.reset_state(*slot, lease_until_ns)?;
         }
+        self.maps.write_dists();
         self.maps.swap(tables)?;
         Ok(())
     }

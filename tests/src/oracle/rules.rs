@@ -13,8 +13,27 @@ use crate::packet::random::{PORT_POOL, random_address};
 
 /// Values of fault flags; each kind takes those its own parser accepts, so a new kind needs a line
 /// here only when it accepts none of them.
-const VALUES: &[&str] =
-    &["", "30%", "70%", "100%", "0%", "every=1", "every=3", "10ms", "1.5s", "1000", "1MiB"];
+const VALUES: &[&str] = &[
+    "",
+    "30%",
+    "70%",
+    "100%",
+    "0%",
+    "every=1",
+    "every=3",
+    "10ms",
+    "1.5s",
+    "1000",
+    "1MiB",
+    "30%,correlation=50%,ecn",
+    "p=30%,r=40%,h=20%,k=90%",
+    "10ms±9ms,correlation=30%",
+    "5ms±9ms,distribution=normal",
+    "5ms,mode=data-only",
+    "8kbit/s",
+    "1Mbit/s,burst=3KB,queue=20ms,per=connection",
+    "50%,gap=3,correlation=30%",
+];
 
 /// Nanoseconds in a second, the range that the clock of the tests moves in.
 const SECOND_NS: u64 = 1_000_000_000;
