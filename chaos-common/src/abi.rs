@@ -298,6 +298,11 @@ pub struct DistTable {
     pub entries: [i16; DIST_ENTRIES],
 }
 
+impl DistTable {
+    /// No table.
+    pub const EMPTY: Self = Self { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] };
+}
+
 macro_rules! counts {
     ($( $(#[$doc:meta])* $name:ident = $label:literal ),+ $(,)?) => {
         /// Why a packet was counted.

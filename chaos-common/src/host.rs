@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     abi::{
-        CgroupSets, Clause, Count, Counters, DIST_ENTRIES, Direction, DistTable, Flow, FlowKey, FlowMemory,
-        FlowOrder, Header, MemoryKey, Rule, RuleState, Set, Side,
+        CgroupSets, Clause, Count, Counters, Direction, DistTable, Flow, FlowKey, FlowMemory, FlowOrder,
+        Header, MemoryKey, Rule, RuleState, Set, Side,
     },
     compile::{Prefix, Tables},
     dist,
@@ -60,7 +60,7 @@ impl Host {
     pub fn learn_dists(&mut self) {
         for (table, number) in dist::tables().iter().zip(1..) {
             self.dists.entry(number).or_insert_with(|| {
-                let mut known = Box::new(DistTable { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] });
+                let mut known = Box::new(DistTable::EMPTY);
                 known.len = u32::try_from(table.len()).unwrap_or(0);
                 for (place, entry) in known.entries.iter_mut().zip(table.iter()) {
                     *place = *entry;

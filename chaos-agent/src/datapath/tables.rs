@@ -8,8 +8,8 @@ use aya::{
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_ENTRIES, DIST_TABLES, Device, DeviceKey,
-        Direction, DistTable, Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
+        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, Direction, DistTable,
+        Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
     },
     dist,
 };
@@ -124,7 +124,7 @@ impl Maps {
     pub fn write_dists(&mut self) {
         let all = dist::tables();
         for (index, entries) in all.iter().enumerate().skip(self.dists_written) {
-            let mut table = Box::new(DistTable { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] });
+            let mut table = Box::new(DistTable::EMPTY);
             table.len = u32::try_from(entries.len()).unwrap_or(0);
             for (place, entry) in table.entries.iter_mut().zip(entries.iter()) {
                 *place = *entry;
