@@ -4,7 +4,6 @@
 use std::{
     io::Read,
     net::SocketAddr,
-    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::helper;
 use crate::lab::{
     netns::Netns,
     process::{self, Process},
@@ -88,17 +88,6 @@ impl Counts {
 /// How long a transfer may take.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The helper program, built with the tests beside the running test.
-///
-/// # Errors
-/// When it is not there.
-pub fn helper() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("where this test lies")?;
-    let path = test.ancestors().nth(2).map(|dir| dir.join("traffic")).context("no folder above")?;
-    ensure!(path.is_file(), "{} is missing; `cargo build -p chaos-tests --bins` makes it", path.display());
-    Ok(path)
-}
-
 /// A running receiver.
 #[derive(Debug)]
 pub struct Sink(Process);
@@ -108,7 +97,7 @@ pub struct Sink(Process);
 /// # Errors
 /// When it does not listen in time.
 pub fn sink(netns: &Netns, at: SocketAddr, wrap: impl FnOnce(Command) -> Command) -> Result<Sink> {
-    let mut command = Command::new(helper()?);
+    let mut command = Command::new(helper::path()?);
     command.args(["sink", &at.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Process::start(netns.inside(wrap(command)))?;
     let mut ready = [0; 1];
@@ -142,7 +131,7 @@ pub fn transfer(
     what: &Transfer,
     wrap: impl FnOnce(Command) -> Command,
 ) -> Result<Counts> {
-    let mut command = Command::new(helper()?);
+    let mut command = Command::new(helper::path()?);
     let Transfer { to, streams, segments, congestion } = what;
     command.args(["bulk", &to.to_string(), &streams.to_string(), &segments.to_string(), congestion]);
     let output = process::output(netns.inside(wrap(command)), LIMIT)?;
