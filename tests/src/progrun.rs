@@ -32,6 +32,8 @@ pub struct Row {
     pub packet: Packet,
     /// What goes in before it, through the same rules.
     pub before: Vec<Packet>,
+    /// When that is judged, nanoseconds after [`NOW_NS`]; none = when the packet itself is.
+    pub before_ns: Option<u64>,
     /// Which way, when, from which socket.
     pub given: Given,
     /// What must happen to it.
@@ -55,6 +57,7 @@ impl Row {
             lease_ns: u64::MAX - NOW_NS,
             packet,
             before: Vec::new(),
+            before_ns: None,
             given: Given { input, direction: Direction::Egress, ifindex: PLAIN },
             fate: Fate::Pass,
             after: None,
@@ -117,6 +120,13 @@ impl Row {
         self
     }
 
+    /// On another device of [`crate::oracle::devices`].
+    #[must_use]
+    pub fn on(mut self, ifindex: u32) -> Self {
+        self.given.ifindex = ifindex;
+        self
+    }
+
     /// So many packets like it went through before.
     #[must_use]
     pub fn after(mut self, count: usize) -> Self {
@@ -129,6 +139,21 @@ impl Row {
     pub fn after_packet(mut self, packet: Packet) -> Self {
         self.before.push(packet);
         self
+    }
+
+    /// What goes through before is judged this many nanoseconds after [`NOW_NS`].
+    #[must_use]
+    pub const fn earlier_at(mut self, offset_ns: u64) -> Self {
+        self.before_ns = Some(offset_ns);
+        self
+    }
+
+    /// What the packets that go through before meet.
+    #[must_use]
+    pub fn given_before(&self) -> Given {
+        let mut given = self.given;
+        given.input.now_ns = self.before_ns.map_or(given.input.now_ns, |offset| NOW_NS + offset);
+        given
     }
 
     /// It must vanish: matched and dropped once.
