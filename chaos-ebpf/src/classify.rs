@@ -119,7 +119,8 @@ pub(crate) fn returned(ctx: &TcContext) -> i32 {
 pub(crate) fn due(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
     let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
-    if let Some(tables) = Tables::armed(skb)
+    if entry.flags & intern_flags::ANSWER == 0
+        && let Some(tables) = Tables::armed(skb)
         && tables.header().is_some_and(|header| header.dims & dims::CUTS != 0)
         && resume(skb, (number, entry), job_flags::FINAL | job_flags::HELD).is_some()
     {

@@ -289,10 +289,10 @@ fn check(outcome: Outcome, row: &Row) -> Result<()> {
         ensure!(holds(&outcome.verdict), "the verdict is not as expected: {:?}", outcome.verdict);
     }
     match (&outcome.bytes, &row.after) {
-        (Some(bytes), Some(after)) => check_bytes(after, bytes, row.fate)?,
+        (Some(bytes), Some(after)) => check_bytes(after, bytes, is_away(row.fate, &outcome.verdict))?,
         // An answer that no row describes is judged by others.
         (Some(bytes), None) if row.fate != Fate::Answer && outcome.verdict.corrupt_by == 0 => {
-            check_bytes(&row.packet.bytes(), bytes, row.fate)?;
+            check_bytes(&row.packet.bytes(), bytes, is_away(row.fate, &outcome.verdict))?;
         }
         _ => {}
     }
@@ -303,10 +303,15 @@ fn check(outcome: Outcome, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// The packet must be as it was; on its way to the normaliser the addresses of its MAC header
+/// It went into a private device, or the answer to it did.
+fn is_away(fate: Fate, verdict: &Verdict) -> bool {
+    matches!(fate, Fate::Normalise | Fate::Hold) || (fate == Fate::Answer && verdict.hold_by != 0)
+}
+
+/// The packet must be as it was; on its way to a private device the addresses of its MAC header
 /// carry our number.
-fn check_bytes(before: &[u8], after: &[u8], fate: Fate) -> Result<()> {
-    let from = if matches!(fate, Fate::Normalise | Fate::Hold) { 12 } else { 0 };
+fn check_bytes(before: &[u8], after: &[u8], away: bool) -> Result<()> {
+    let from = if away { 12 } else { 0 };
     let differs = before.iter().zip(after).skip(from).position(|(before, after)| before != after);
     if let Some(place) = differs {
         bail!("the packet changed at offset {}: {after:02x?}", from + place);

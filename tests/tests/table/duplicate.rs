@@ -3,7 +3,10 @@
 
 use chaos_common::verdict::Verdict;
 use chaos_tests::{
-    oracle::{Fate, build::fault},
+    oracle::{
+        Fate,
+        build::{RuleBuilder, fault, loss},
+    },
     progrun::Row,
 };
 
@@ -15,6 +18,13 @@ const fn doubles(verdict: &Verdict) -> bool {
 
 const fn does_not(verdict: &Verdict) -> bool {
     verdict.is_pass()
+}
+
+/// Doubles all and loses a share, in one rule.
+fn both(lost: &str) -> RuleBuilder {
+    let mut rule = loss(lost);
+    rule.0.rule.faults.duplicate = fault("duplicate", "100%").0.rule.faults.duplicate;
+    rule
 }
 
 /// Every row of this table.
@@ -42,10 +52,13 @@ pub(crate) fn rows() -> Vec<Row> {
             .and(all())
             .counts(&[("matched_packets", 1), ("duplicated_packets", 1)])
             .verdict(doubles),
-        Row::egress("what another rule drops is not doubled", all(), tcp())
-            .and(chaos_tests::oracle::build::loss("100%"))
+        Row::egress("what another rule drops is not there twice either", all(), tcp())
+            .and(loss("100%"))
             .fate(Fate::Drop)
-            .counts(&[("matched_packets", 1)]),
+            .counts(&[("matched_packets", 1), ("duplicated_packets", 1)]),
+        Row::egress("of the two that one rule makes it loses one", both("100%"), tcp())
+            .verdict(does_not)
+            .matches_only(),
         Row::egress("only the peer's", all().peer("10.0.0.9"), tcp()),
     ]
 }
