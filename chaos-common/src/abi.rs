@@ -219,6 +219,10 @@ pub struct Rule {
     pub tcp_flags: u32,
     /// The kinds that are set: bit [`crate::fault::FaultKind`] as a number. The rule compiler fills it in.
     pub kinds: u32,
+    /// Those of them that let nothing through, likewise.
+    pub cut_kinds: u32,
+    /// Keeps the next field aligned.
+    pub reserved: u32,
     /// What happens.
     pub faults: Faults,
 }
@@ -249,7 +253,7 @@ pub struct FlowMemory {
     pub first_ns: Word,
     /// Bytes of payload seen so far, both directions together.
     pub bytes: Word,
-    /// When the connection's own link is free again, boot clock, by [`Direction`].
+    /// What a link of the connection's own remembers ([`crate::fault::rate::RateState`]), by [`Direction`].
     pub clocks: [Word; 2],
 }
 

@@ -71,7 +71,8 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
             begins::NOTHING
         };
     }
-    job.kinds = rule.kinds;
+    // What waited in the delay line was judged by the others before.
+    job.kinds = if held { rule.cut_kinds } else { rule.kinds };
     job.ordinal = ordinal(world, rule, state, job.direction());
     begins::ACTS
 }
@@ -107,7 +108,7 @@ pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -
 pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -> bool {
     let Some((rule, slot, state)) = matched(world, job, index) else { return false };
     if job.has(job_flags::HELD) {
-        // It was judged by the others before it began to wait.
+        // Nobody is told any more: the packet is no longer where it came from.
         let drop_by = wish.drop_by | wish.answer_by;
         *wish = Verdict::PASS;
         wish.drop_by = drop_by;

@@ -128,6 +128,8 @@ fn rules() -> Vec<Layout> {
             share,
             tcp_flags,
             kinds,
+            cut_kinds,
+            reserved,
             faults
         }),
         layout!(RuleState { lease_until_ns, packets, bytes, ordinals, held, states }),
@@ -333,12 +335,14 @@ fn a_filled_rule_has_golden_bytes() {
         share: Prob(0x0c0c),
         tcp_flags: 0x0d0d,
         kinds: 0x0e0e,
+        cut_kinds: 0x0f0f,
+        reserved: 0x1010,
         faults: Faults::default(),
     };
     // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.
     let bytes = unsafe { std::slice::from_raw_parts((&raw const rule).cast::<u8>(), size_of::<Rule>()) };
     let wide = (1..=10u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
-    let narrow = (11..=14u8).flat_map(|n| [n, n, 0, 0]);
+    let narrow = (11..=16u8).flat_map(|n| [n, n, 0, 0]);
     let (own, faults) = bytes.split_at(std::mem::offset_of!(Rule, faults));
     assert_eq!(own, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
     assert!(faults.iter().all(|byte| *byte == 0), "no fault is all zeroes");

@@ -50,6 +50,8 @@ pub(super) fn rule(spec: &RuleSpec, id: u64, armed_ns: u64, expires_ns: u64) -> 
         share: share_to_prob(matching.share.unwrap_or(0.0)),
         tcp_flags: tcp_flags(matching),
         kinds: 0,
+        cut_kinds: 0,
+        reserved: 0,
         faults: spec.faults,
     }
 }

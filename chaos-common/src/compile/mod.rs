@@ -102,7 +102,7 @@ static EVERY: ClauseInput =
 
 /// The rule with what follows from the rest of it.
 fn complete(rule: &Rule) -> Rule {
-    Rule { kinds: rule.faults.kinds(), ..*rule }
+    Rule { kinds: rule.faults.kinds(), cut_kinds: rule.faults.cut_kinds(), ..*rule }
 }
 
 /// Compiles a set of rules.

@@ -311,6 +311,12 @@ macro_rules! faults {
                 0 $( | u32::from(!self.$field.is_off()) << FaultKind::$Kind as u32 )+
             }
 
+            /// Those of them that let nothing through.
+            #[must_use]
+            pub fn cut_kinds(&self) -> u32 {
+                0 $( | u32::from(self.$field.cuts_held()) << FaultKind::$Kind as u32 )+
+            }
+
             /// What the fault of one kind ([`FaultKind`] as a number) wants done to one packet.
             ///
             /// One at a time: the kernel's verifier looks at every way through a function, and the ways

@@ -143,6 +143,8 @@ fn random_parameters(rng: &mut StdRng, slot: u32) -> Rule {
         share: Prob(rng.random()),
         tcp_flags: if rare(rng) { rng.random_range(1..8) } else { 0 },
         kinds: 0,
+        cut_kinds: 0,
+        reserved: 0,
         faults: random_faults(rng),
     }
 }
