@@ -13,8 +13,23 @@ use crate::packet::random::{PORT_POOL, random_address};
 
 /// Values of fault flags; each kind takes those its own parser accepts, so a new kind needs a line
 /// here only when it accepts none of them.
-const VALUES: &[&str] =
-    &["", "30%", "70%", "100%", "0%", "every=1", "every=3", "10ms", "1.5s", "1000", "1MiB"];
+const VALUES: &[&str] = &[
+    "",
+    "30%",
+    "70%",
+    "100%",
+    "0%",
+    "every=1",
+    "every=3",
+    "10ms",
+    "1.5s",
+    "1000",
+    "1MiB",
+    "nxdomain:*",
+    "silence:*.internal,db-?",
+    "delay=10ms:redis",
+    "address=[10.0.0.9,fd00::9]:redis*",
+];
 
 /// Nanoseconds in a second, the range that the clock of the tests moves in.
 const SECOND_NS: u64 = 1_000_000_000;
