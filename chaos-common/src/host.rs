@@ -14,6 +14,7 @@ use crate::{
     },
     compile::{Prefix, Tables},
     dist,
+    dns::{self, patterns, query::Query},
     env::{Env, Word},
     job::Job,
     judge::{self, Steps},
@@ -51,6 +52,10 @@ pub struct Host {
     pub orders: RefCell<HashMap<FlowKey, &'static FlowOrder>>,
     /// Distribution tables by number.
     pub dists: HashMap<u32, Box<DistTable>>,
+    /// The bytes of the packet, for what is read of its payload.
+    pub frame: RefCell<Vec<u8>>,
+    /// The question last read.
+    pub question: RefCell<Option<Query>>,
     /// Counters by slot and direction.
     pub counters: RefCell<HashMap<(u32, u32), Counters>>,
 }
@@ -178,6 +183,24 @@ impl World for Host {
     fn dist(&self, table: u32, draw: u32) -> Option<i16> {
         let table = self.dists.get(&table)?;
         table.entries.get(draw.checked_rem(table.len)? as usize).copied()
+    }
+
+    fn read_question(&self, job: &Job) -> bool {
+        let frame = self.frame.borrow();
+        let bytes = dns::message(&frame.as_slice(), &job.packet).and_then(|(at, len)| {
+            let (at, len) = (at as usize, len as usize);
+            frame.get(at..at.checked_add(len)?)
+        });
+        let question = bytes.and_then(Query::read);
+        let is_known = question.is_some();
+        *self.question.borrow_mut() = question;
+        is_known
+    }
+
+    fn matches_name(&self, pattern: u32) -> bool {
+        let question = self.question.borrow();
+        let Some(query) = question.as_ref() else { return false };
+        patterns::get(pattern).is_some_and(|pattern| pattern.matches(query))
     }
 
     fn is_protected(&self, key: &FlowKey) -> bool {

@@ -16,6 +16,7 @@ pub mod abi;
 #[cfg(feature = "user")]
 pub mod compile;
 pub mod dist;
+pub mod dns;
 pub mod env;
 pub mod fault;
 #[cfg(feature = "user")]

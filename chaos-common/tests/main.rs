@@ -8,6 +8,7 @@ mod bursts;
 mod checks;
 mod corpus;
 mod dist;
+mod dns;
 mod grammar;
 mod late;
 mod layout;

@@ -10,7 +10,7 @@ use chaos_common::{
 };
 
 use crate::{
-    effect::{NEXT, apply, begin_way, normalise, note_failure, restore, send_on, size_of_returned},
+    effect::{NEXT, apply, begin_way, normalise, note_failure, restore, route_again, send_on, size_of_returned},
     error::Error,
     frame::Skb,
     globals::CHAOS_TAG,
@@ -29,6 +29,11 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
         // Ours means judged already, for one hop. Another agent's comes from behind us in the
         // chain: we judged the packet before that agent took it.
         if marker == CHAOS_TAG.load() {
+            if direction == Direction::Ingress
+                && let Some(action) = route_again(skb)
+            {
+                return action;
+            }
             skb.set_marker(0);
         }
         return NEXT;

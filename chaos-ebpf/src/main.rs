@@ -11,6 +11,7 @@ mod frame;
 mod globals;
 mod maps;
 mod owner;
+mod question;
 mod source;
 mod steps;
 mod world;

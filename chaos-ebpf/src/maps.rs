@@ -9,6 +9,10 @@ use chaos_common::{
         BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
         FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
     },
+    dns::{
+        Asked,
+        glob::{PATTERNS, Pattern},
+    },
     job::Job,
     verdict::Verdict,
 };
@@ -117,3 +121,11 @@ pub(crate) static CHAOS_SCRATCH: PerCpuArray<[u32; 256]> = PerCpuArray::with_max
 /// The packet being judged, one a CPU. Written here only.
 #[map]
 pub(crate) static CHAOS_JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);
+
+/// Names and globs of `dns`, by number. Written by the agent only, and only ever at its end.
+#[map]
+pub(crate) static CHAOS_PATTERNS: Array<Pattern> = Array::with_max_entries(PATTERNS as u32, MMAPABLE);
+
+/// The query being read, one a CPU. Written here only.
+#[map]
+pub(crate) static CHAOS_ASKED: PerCpuArray<Asked> = PerCpuArray::with_max_entries(1, 0);

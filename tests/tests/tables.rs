@@ -39,3 +39,8 @@ fn life() {
 fn faults() {
     run(&table::faults::rows());
 }
+
+#[test]
+fn dns() {
+    run(&table::dns::rows());
+}

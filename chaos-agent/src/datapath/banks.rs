@@ -88,6 +88,7 @@ impl Maps {
     }
 
     fn write(&mut self, bank: usize, tables: &Tables) -> Result<(), DatapathError> {
+        self.write_patterns();
         let base = u32::try_from(bank * SETS).unwrap_or(0);
         for (index, set) in tables.sets.iter().enumerate() {
             self.sets.set(bank * SETS + index, *set);

@@ -26,7 +26,7 @@ pub const PROGRAMS: [&str; 8] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 25] = [
+pub(super) const SHARED: [&str; 27] = [
     "CHAOS_CONTROL",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
@@ -51,6 +51,8 @@ pub(super) const SHARED: [&str; 25] = [
     "CHAOS_SCRATCH",
     "CHAOS_WISH",
     "CHAOS_JOB",
+    "CHAOS_PATTERNS",
+    "CHAOS_ASKED",
     "AYA_LOGS",
 ];
 

@@ -12,6 +12,10 @@ use chaos_common::{
         Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
     },
     dist,
+    dns::{
+        glob::{PATTERNS, Pattern},
+        patterns,
+    },
 };
 
 use super::{
@@ -40,6 +44,9 @@ pub struct Maps {
     states: Arc<Mapped<StateWords>>,
     dists: Mapped<DistTable>,
     dists_written: usize,
+    patterns: Mapped<Pattern>,
+    /// How many of them are written.
+    patterns_written: usize,
     pub(super) devices: HashMap<MapData, DeviceKey, Device>,
     pub(super) nets4: LpmTrie<MapData, [u32; 2], u32>,
     pub(super) nets6: LpmTrie<MapData, [u32; 5], u32>,
@@ -96,6 +103,8 @@ impl Maps {
             states: Arc::new(taker.mapped("CHAOS_STATES", capacity)?),
             dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,
             dists_written: 0,
+            patterns: taker.mapped("CHAOS_PATTERNS", PATTERNS)?,
+            patterns_written: 0,
             devices: taker.take("CHAOS_DEVICES")?,
             nets4: taker.take("CHAOS_NETS4")?,
             nets6: taker.take("CHAOS_NETS6")?,
@@ -190,6 +199,15 @@ impl Maps {
         let values =
             self.counters.get(&index, 0).map_err(|error| DatapathError::table("CHAOS_COUNTERS", &error))?;
         Ok(DirectionCounters::sum(values.iter()))
+    }
+
+    /// Writes the names and globs that rules have named since; those there are stay as they are,
+    /// because packets are compared with them at the same time.
+    pub(super) fn write_patterns(&mut self) {
+        for pattern in patterns::all().iter().skip(self.patterns_written) {
+            self.patterns.set(self.patterns_written, *pattern);
+            self.patterns_written += 1;
+        }
     }
 
     /// Hands the kernel side's log records on.

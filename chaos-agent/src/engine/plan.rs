@@ -102,6 +102,7 @@ fn explain(spec: &RuleSpec) -> Vec<String> {
         humantime::format_duration(spec.lease)
     ));
     lines.push("it does not hit: what cannot be parsed, ARP and neighbour discovery (unless a whole interface is cut), later fragments when ports or flags are asked for".to_owned());
+    lines.extend(spec.faults.blind_spots().into_iter().map(str::to_owned));
     if spec.shadow {
         lines.push("shadow: it counts what it would hit and touches nothing".to_owned());
     }

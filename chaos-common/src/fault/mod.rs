@@ -3,6 +3,7 @@
 
 pub mod corrupt;
 pub mod delay;
+pub mod dns;
 pub mod duplicate;
 pub mod loss;
 pub mod mtu;
@@ -76,6 +77,12 @@ pub trait Fault: Copy + Default {
     /// Connections are ended when they are so old, idle ones too, nanoseconds; 0 = never.
     fn closes_after_ns(&self) -> u64 {
         0
+    }
+
+    /// What it cannot see, in sentences, for `--explain`.
+    #[cfg(feature = "user")]
+    fn blind_spots(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Adds its wish to the verdict.
@@ -305,6 +312,13 @@ macro_rules! faults {
                 all.into_iter().filter(|ns| *ns != 0).min().unwrap_or(0)
             }
 
+            /// What the faults that are set cannot see.
+            #[cfg(feature = "user")]
+            #[must_use]
+            pub fn blind_spots(&self) -> Vec<&'static str> {
+                [ $( self.$field.blind_spots(), )+ ].concat()
+            }
+
             /// The kinds that are set: a bit for each, the first to act lowest.
             #[must_use]
             pub fn kinds(&self) -> u32 {
@@ -359,6 +373,8 @@ faults! {
     corrupt: Corrupt,
     /// Every packet vanishes, or is answered.
     partition: Partition,
+    /// DNS queries fail, wait, vanish or get a chosen address.
+    dns: Dns,
     /// Large packets vanish.
     mtu: Mtu,
     /// Connections end with a reset.

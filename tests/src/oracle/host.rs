@@ -47,6 +47,7 @@ impl HostSide {
     pub fn judge(&mut self, given: &Given, bytes: &[u8]) -> Result<(Fate, Verdict)> {
         self.host.now_ns.set(given.input.now_ns);
         self.host.random.set(given.input.random);
+        self.host.frame.replace(bytes.to_vec());
         self.host.socket_cgroup.set(self.deepest_target(given));
         let device = *self.host.tables.devices.get(&(NETNS, given.ifindex)).context("an unknown device")?;
         let mut packet = Packet::default();

@@ -33,6 +33,10 @@ const VALUES: &[&str] = &[
     "8kbit/s",
     "1Mbit/s,burst=3KB,queue=20ms,per=connection",
     "50%,gap=3,correlation=30%",
+    "nxdomain:*",
+    "silence:*.internal,db-?",
+    "delay=10ms:redis",
+    "address=[10.0.0.9,fd00::9]:redis*",
 ];
 
 /// Nanoseconds in a second, the range that the clock of the tests moves in.

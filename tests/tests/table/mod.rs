@@ -1,5 +1,6 @@
 //! The tables, by topic.
 
+pub(crate) mod dns;
 pub(crate) mod faults;
 pub(crate) mod life;
 pub(crate) mod matching;

@@ -1,8 +1,10 @@
 //! The traffic of the tests as a program of its own, so that it can live in a namespace and a
-//! cgroup: `traffic sink ADDRESS` and `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION`.
+//! cgroup: `traffic sink ADDRESS`, `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION` and
+//! `traffic resolve NAME`.
 //!
-//! Both print one JSON record a connection, with the counts of wire segments from `TCP_INFO`.
+//! The first two print one JSON record a connection, with the counts of wire segments from `TCP_INFO`.
 
+mod resolve;
 mod tcp_info;
 
 use std::{
@@ -31,7 +33,8 @@ fn main() -> Result<()> {
         ["bulk", to, streams, segments, congestion] => {
             bulk(to.parse()?, streams.parse()?, segments.parse()?, congestion)
         }
-        _ => bail!("usage: traffic sink ADDRESS | bulk ADDRESS STREAMS SEGMENTS CONGESTION"),
+        ["resolve", name] => resolve::resolve(name),
+        _ => bail!("usage: traffic sink ADDRESS | bulk ADDRESS STREAMS SEGMENTS CONGESTION | resolve NAME"),
     }
 }
 
