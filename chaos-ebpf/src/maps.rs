@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
         FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
     },
     dns::{
@@ -45,6 +45,11 @@ pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(BANKS *
 /// Rules: bank * rules + slot. Written by the agent, in the bank that is not read.
 #[map]
 pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(BANKS * 256, MMAPABLE);
+
+/// What answers connect(2): bank * 256 + place. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_CONNECT: Array<Connect> =
+    Array::with_max_entries(BANKS * CONNECTS_MAX as u32, MMAPABLE);
 
 /// Set numbers by port: (bank * 2 + side) * 65536 + port. Written by the agent likewise.
 #[map]

@@ -8,8 +8,9 @@ use aya::{
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, Direction, DistTable,
-        Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device,
+        DeviceKey, Direction, DistTable, Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState,
+        Set, control,
     },
     dist,
     dns::{
@@ -40,6 +41,7 @@ pub struct Maps {
     pub(super) sets: Mapped<Set>,
     pub(super) clauses: Mapped<Clause>,
     pub(super) rules: Arc<Mapped<Rule>>,
+    pub(super) connects: Mapped<Connect>,
     pub(super) ports: Mapped<u32>,
     states: Arc<Mapped<StateWords>>,
     dists: Mapped<DistTable>,
@@ -99,6 +101,7 @@ impl Maps {
             sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
             clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
             rules: Arc::new(taker.mapped("CHAOS_RULES", banks * capacity)?),
+            connects: taker.mapped("CHAOS_CONNECT", banks * CONNECTS_MAX)?,
             ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
             states: Arc::new(taker.mapped("CHAOS_STATES", capacity)?),
             dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,

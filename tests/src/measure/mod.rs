@@ -13,6 +13,7 @@
 
 pub mod bulk;
 pub mod capture;
+pub mod connect;
 pub mod order;
 pub mod ping;
 pub mod probe;
