@@ -235,6 +235,8 @@ fn jobs() -> Vec<Layout> {
             judged,
             matches,
             kinds,
+            place,
+            reserved,
             ordinal,
             verdict
         }),

@@ -7,6 +7,7 @@
 mod classify;
 mod connect;
 mod effect;
+mod enter;
 mod error;
 mod frame;
 mod globals;
@@ -22,31 +23,37 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, classifier},
     programs::{SockAddrContext, SockContext, TcContext},
 };
-use chaos_common::{abi::Direction, packet::mapped};
+use chaos_common::{abi::Direction, job::places, packet::mapped};
 
 /// Packets that leave a device.
 #[classifier]
 pub(crate) fn chaos_egress(ctx: TcContext) -> i32 {
     let _ = globals::CHAOS_ABI.load();
-    classify::device(&ctx, Direction::Egress)
+    enter::device(&ctx, Direction::Egress)
 }
 
 /// Packets that come to a device.
 #[classifier]
 pub(crate) fn chaos_ingress(ctx: TcContext) -> i32 {
-    classify::device(&ctx, Direction::Ingress)
+    enter::device(&ctx, Direction::Ingress)
 }
 
 /// Wire packets at the normaliser's near end.
 #[classifier]
 pub(crate) fn chaos_return(ctx: TcContext) -> i32 {
-    classify::returned(&ctx)
+    enter::private(&ctx, places::RETURN)
 }
 
 /// Packets whose time in the delay line is over.
 #[classifier]
 pub(crate) fn chaos_due(ctx: TcContext) -> i32 {
-    classify::due(&ctx)
+    enter::private(&ctx, places::DUE)
+}
+
+/// Judges what the others hand over.
+#[classifier]
+pub(crate) fn chaos_core(ctx: TcContext) -> i32 {
+    classify::judged(&ctx)
 }
 
 /// Wire packets at the normaliser's far end: back to the near end's namespace.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use chaos_common::{
     abi::{
@@ -25,6 +25,10 @@ const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 /// not a constant, so that an instance can be loaded before its namespace is there.
 #[map]
 pub(crate) static CHAOS_NETNS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The program that judges, shared by all instances: the verifier proves it once. Written by the agent.
+#[map]
+pub(crate) static CHAOS_CORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Control words. Written by the agent (generation, stop) and here (failures).
 #[map]

@@ -9,12 +9,13 @@ use chaos_agent::datapath::{Object, PROGRAMS};
 use chaos_tests::require_root;
 
 /// Instructions that the verifier may look at, all ways together (`verified_insns`).
-const BUDGETS: [(&str, u32); 10] = [
-    ("chaos_egress", 150_000),
-    ("chaos_ingress", 150_000),
-    ("chaos_return", 150_000),
+const BUDGETS: [(&str, u32); 11] = [
+    ("chaos_egress", 1_000),
+    ("chaos_ingress", 1_000),
+    ("chaos_return", 1_000),
     ("chaos_bounce", 100),
-    ("chaos_due", 150_000),
+    ("chaos_core", 150_000),
+    ("chaos_due", 1_000),
     ("chaos_bind4", 2_000),
     ("chaos_bind6", 2_000),
     ("chaos_release", 2_000),

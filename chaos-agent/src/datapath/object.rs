@@ -11,12 +11,13 @@ use super::{DatapathError, Maps, bpffs::PrivateBpffs};
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
 
 /// Every program of the object.
-pub const PROGRAMS: [&str; 10] = [
+pub const PROGRAMS: [&str; 11] = [
     "chaos_egress",
     "chaos_ingress",
     "chaos_return",
     "chaos_bounce",
     "chaos_due",
+    "chaos_core",
     "chaos_bind4",
     "chaos_bind6",
     "chaos_release",
@@ -28,8 +29,9 @@ pub const PROGRAMS: [&str; 10] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 28] = [
+pub(super) const SHARED: [&str; 29] = [
     "CHAOS_CONTROL",
+    "CHAOS_CORE",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
     "CHAOS_CLAUSES",
