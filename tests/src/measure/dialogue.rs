@@ -97,6 +97,8 @@ pub struct Held {
     pub established_at_ns: u64,
     /// When it sent its first byte.
     pub first_sent_at_ns: Option<u64>,
+    /// When it sent its last.
+    pub last_sent_at_ns: Option<u64>,
     /// Bytes the kernel took.
     pub sent: u64,
     /// Bytes that came.

@@ -72,11 +72,12 @@ impl Watch {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let before_ns = clock::now_ns()?;
         match self.stream.write(bytes) {
             Ok(length) => {
                 self.held.sent += length as u64;
-                let now_ns = clock::now_ns()?;
-                self.held.first_sent_at_ns.get_or_insert(now_ns);
+                self.held.last_sent_at_ns = Some(before_ns);
+                self.held.first_sent_at_ns.get_or_insert(before_ns);
                 Ok(())
             }
             Err(error) => self.end(&error),
