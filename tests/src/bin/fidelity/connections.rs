@@ -122,6 +122,13 @@ fn told(bench: &Bench<'_>) -> Result<Vec<Finding>> {
     Ok(vec![
         Finding::so(format!("a datagram: {}", name(last)), "EMSGSIZE", last == libc::EMSGSIZE),
         Finding::so(format!("5 MB over TCP, SHA-256 identical: {same}"), "true", same),
+        Finding::between(
+            "in",
+            drained.took_ns as f64 / 1e9,
+            (0.0, 3.0),
+            "s",
+            "a repetition or two at the beginning",
+        ),
     ])
 }
 
