@@ -92,17 +92,25 @@ pub(crate) fn rows() -> Vec<Row> {
             direct_again(bench, Signal::SIGKILL, 1000.0)
         }),
     ];
+    rows.extend(distributions());
+    rows
+}
+
+/// One row for each distribution.
+fn distributions() -> Vec<Row> {
     let distributions: [(&str, MakeTheory); 4] = [
         ("uniform", || Ok(Theory::uniform(80.0, 120.0))),
         ("normal", || Theory::normal(100.0, 20.0)),
         ("pareto", || Ok(Theory::pareto(100.0, 20.0))),
         ("paretonormal", || Theory::pareto_normal(100.0, 20.0)),
     ];
-    rows.extend(distributions.map(|(name, theory)| {
+    let rows = distributions.map(|(name, theory)| {
         let asked = format!("--delay 100ms±20ms,distribution={name}");
-        Row::new("distribution of jitter", asked, veth.egress(), move |bench| distributed(bench, &theory()?))
-    }));
-    rows
+        Row::new("distribution of jitter", asked, Place::VETH.egress(), move |bench| {
+            distributed(bench, &theory()?)
+        })
+    });
+    rows.into()
 }
 
 /// What datagrams take without a rule, in ms.
