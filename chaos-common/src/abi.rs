@@ -535,6 +535,8 @@ pub mod intern_flags {
     pub const L3: u32 = 4;
     /// The loopback device.
     pub const LOOPBACK: u32 = 8;
+    /// It is our answer to a packet, and no rule's business.
+    pub const ANSWER: u32 = 16;
 }
 
 /// Words of the control table.

@@ -103,6 +103,10 @@ fn private(ctx: &TcContext, place: u32) -> i32 {
     let skb = Skb::new(ctx);
     let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
     let is_due = place == places::DUE;
+    // An answer waited only to come a moment later.
+    if is_due && entry.flags & intern_flags::ANSWER != 0 {
+        return send_on(skb, entry);
+    }
     let flags = if is_due { job_flags::FINAL | job_flags::HELD } else { job_flags::FINAL };
     match resume(skb, (number, entry), flags) {
         Some(_) if is_due => TC_ACT_SHOT,

@@ -43,4 +43,41 @@ fn faults() {
 #[test]
 fn dns() {
     run(&table::dns::rows());
+fn loss() {
+    run(&table::loss::rows());
+}
+
+#[test]
+fn duplicate() {
+    run(&table::duplicate::rows());
+}
+
+#[test]
+fn corrupt() {
+    run(&table::corrupt::rows());
+}
+
+#[test]
+fn partition() {
+    run(&table::partition::rows());
+}
+
+#[test]
+fn mtu() {
+    run(&table::mtu::rows());
+}
+
+#[test]
+fn reset() {
+    run(&table::reset::rows());
+}
+
+#[test]
+fn reject() {
+    run(&table::reject::rows());
+}
+
+#[test]
+fn stall() {
+    run(&table::stall::rows());
 }
