@@ -234,7 +234,7 @@ fn put(skb: Skb, words: [u32; 3]) -> Result<(), Error> {
 /// Sends the packet into the delay line, and a copy if asked.
 #[inline(always)]
 pub(crate) fn hold(skb: Skb, job: &mut Job, copies: bool) -> Result<i32, Error> {
-    let now = source::monotonic_ns();
+    let now = job.line_ns;
     let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
     let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
     if job.device.line == 0 || stale {
