@@ -1,10 +1,14 @@
 //! The tables, by topic.
 
+pub(crate) mod delay;
 pub(crate) mod dns;
 pub(crate) mod faults;
 pub(crate) mod life;
 pub(crate) mod matching;
 pub(crate) mod parsing;
+pub(crate) mod rate;
+pub(crate) mod reorder;
+pub(crate) mod rtt;
 
 use chaos_tests::packet::Packet;
 
