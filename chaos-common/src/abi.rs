@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Compiled into the object and compared when it is loaded.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Rules (and clauses) that the layout can address.
 pub const RULES_MAX: usize = 4096;
@@ -273,9 +273,10 @@ pub struct MemoryKey {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Lane {
-    /// See [`crate::verdict::Verdict::epoch_ns`]: of another epoch = void.
-    pub epoch_ns: Word,
-    /// Boot clock.
+    /// Which rule holds it: the time of its arming without the low 12 bits, which are its slot. Once that is
+    /// over its packets have left, and the time is void.
+    pub holder: Word,
+    /// Clock of the delay line.
     pub release_ns: Word,
 }
 

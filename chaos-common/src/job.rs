@@ -145,6 +145,8 @@ pub struct Job {
     pub netns: u64,
     /// Boot clock.
     pub now_ns: u64,
+    /// Clock of the delay line, from when its wait counts; only if it waits.
+    pub line_ns: u64,
     /// The walk over the candidates.
     pub walk: Walk,
     /// The bank that this packet reads from beginning to end.

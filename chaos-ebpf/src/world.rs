@@ -78,6 +78,11 @@ impl Env for Tables {
     }
 
     #[inline(always)]
+    fn line_ns(&self) -> u64 {
+        source::monotonic_ns()
+    }
+
+    #[inline(always)]
     fn random_u32(&self) -> u32 {
         source::random_u32()
     }

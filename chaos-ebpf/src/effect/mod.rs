@@ -33,7 +33,7 @@ pub(crate) fn apply(skb: Skb, job: &mut Job) -> i32 {
         queue_ns: _,
         delay_ns: _,
         longest_ns: _,
-        epoch_ns: _,
+        armed_ns: _,
         answer,
         corruption: _,
     } = job.verdict;

@@ -279,7 +279,7 @@ fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
 /// The clock, if there is a line and somebody who sends on what is in it.
 #[inline(always)]
 fn line_is_served(job: &Job) -> Result<u64, Error> {
-    let now = source::monotonic_ns();
+    let now = job.line_ns;
     let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
     let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
     if job.device.line == 0 || stale { Err(Error::Line) } else { Ok(now) }

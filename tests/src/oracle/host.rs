@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use chaos_common::{
     abi::{Count, Direction, Flow, FlowKey, RuleState, device_flags, dims},
     compile::{Tables, compile},
+    env::Env as _,
     host::{Host, HostSteps},
     job::{Job, Size, job_flags},
     judge::{Action, judge, opens_connection},
@@ -77,6 +78,16 @@ impl HostSide {
             Action::Pass => (Fate::Pass, Verdict::PASS),
             Action::Apply => (Fate::of(&steps.job.verdict), steps.job.verdict),
         })
+        .inspect(|(fate, verdict)| self.note_held(*fate, verdict))
+    }
+
+    /// What `chaos-ebpf` counts when it sends a packet into the delay line, where in a test run it stays.
+    fn note_held(&self, fate: Fate, verdict: &Verdict) {
+        if fate == Fate::Hold
+            && let Some(state) = self.host.states.get(&verdict.hold_slot)
+        {
+            self.host.fetch_add(&state.held, 1 + u64::from(verdict.duplicate_by != 0));
+        }
     }
 
     /// What was counted so far.

@@ -1,5 +1,6 @@
 //! The tables, by topic.
 
+pub(crate) mod delay;
 pub(crate) mod dns;
 pub(crate) mod corrupt;
 pub(crate) mod duplicate;
@@ -13,6 +14,9 @@ pub(crate) mod partition;
 pub(crate) mod reject;
 pub(crate) mod reset;
 pub(crate) mod stall;
+pub(crate) mod rate;
+pub(crate) mod reorder;
+pub(crate) mod rtt;
 
 use chaos_tests::packet::Packet;
 
