@@ -121,9 +121,6 @@ fn explain(spec: &RuleSpec) -> Vec<String> {
     ));
     lines.push("it does not hit: what cannot be parsed, ARP and neighbour discovery (unless a whole interface is cut), later fragments when ports or flags are asked for".to_owned());
     lines.extend(spec.faults.blind_spots().into_iter().map(str::to_owned));
-    if spec.faults.acts_on_connect() {
-        lines.push("connect() is answered before any packet: connections there are go on, and so does UDP that is sent without connect()".to_owned());
-    }
     if spec.shadow {
         lines.push("shadow: it counts what it would hit and touches nothing".to_owned());
     }

@@ -56,10 +56,21 @@ impl Fault for Refuse {
         if self.probability.hits(draws.next(env, DrawKind::Refuse)) { self.errno } else { 0 }
     }
 
+    #[cfg(feature = "user")]
+    fn blind_spots(&self) -> &'static [&'static str] {
+        if self.is_off() { &[] } else { &BLIND_SPOTS }
+    }
+
     /// Packets are not its business.
     #[inline(always)]
     fn decide<W: World>(&self, _state: &NoState, _case: &Case<'_, W>, _verdict: &mut Verdict) {}
 }
+
+/// What refused connections do not cover, for `--explain`.
+#[cfg(feature = "user")]
+const BLIND_SPOTS: [&str; 1] = [
+    "refuse answers connect() before any packet: connections that exist go on, and so does UDP that is sent without connect()",
+];
 
 /// What the host says about this kind.
 #[cfg(feature = "user")]
