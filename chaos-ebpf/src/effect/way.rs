@@ -266,7 +266,7 @@ fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
         macs: if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Line)? },
         ifindex: job.way_ifindex,
         mark: skb.mark(),
-        flags: turned(job.way_flags) | intern_flags::ANSWER,
+        flags: turned(job) | intern_flags::ANSWER,
         netns: job.netns,
     };
     job.intern = intern(&entry)?;
