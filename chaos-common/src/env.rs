@@ -29,6 +29,11 @@ pub trait Env {
     /// Nanoseconds since boot, suspend included (`bpf_ktime_get_boot_ns`, `CLOCK_BOOTTIME`).
     fn now_ns(&self) -> u64;
 
+    /// The clock of the delay line, nanoseconds (`bpf_ktime_get_ns`, `CLOCK_MONOTONIC`).
+    fn line_ns(&self) -> u64 {
+        self.now_ns()
+    }
+
     /// 32 uniformly distributed bits.
     fn random_u32(&self) -> u32;
 

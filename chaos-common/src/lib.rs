@@ -15,7 +15,9 @@
 pub mod abi;
 #[cfg(feature = "user")]
 pub mod compile;
+pub mod connect;
 pub mod dist;
+pub mod dns;
 pub mod env;
 pub mod fault;
 #[cfg(feature = "user")]

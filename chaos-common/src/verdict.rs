@@ -95,8 +95,8 @@ pub struct Verdict {
     pub delay_ns: u64,
     /// What the rule in `hold_slot` alone makes it wait, nanoseconds.
     pub longest_ns: u64,
-    /// Boot clock of the newest rule that makes it wait: what was remembered before is void.
-    pub epoch_ns: u64,
+    /// When the rule in `hold_slot` was armed, boot clock.
+    pub armed_ns: u64,
     /// See [`Answer`].
     pub answer: Answer,
     /// See [`Corruption`].
@@ -117,7 +117,7 @@ impl Verdict {
         queue_ns: 0,
         delay_ns: 0,
         longest_ns: 0,
-        epoch_ns: 0,
+        armed_ns: 0,
         answer: Answer { what: 0, code: 0, code6: 0, mtu: 0, address: [0; 4], address6: [0; 4] },
         corruption: Corruption { seed: 0, bits: 0, silent: 0, first: 0, last: 0 },
     };
@@ -197,7 +197,7 @@ impl Verdict {
             queue_ns,
             delay_ns,
             longest_ns,
-            epoch_ns,
+            armed_ns,
             answer,
             corruption,
         } = other;
@@ -222,9 +222,7 @@ impl Verdict {
             self.hold_by = *hold_by;
             self.hold_slot = *hold_slot;
             self.longest_ns = *longest_ns;
-        }
-        if *epoch_ns > self.epoch_ns {
-            self.epoch_ns = *epoch_ns;
+            self.armed_ns = *armed_ns;
         }
         if *queue_ns > self.queue_ns {
             self.queue_ns = *queue_ns;

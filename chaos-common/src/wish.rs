@@ -2,9 +2,9 @@
 
 use crate::{
     abi::{Count, Direction, MemoryKey, Rule, RuleState, rule_flags},
-    env::{Draws, mix},
+    env::{Draws, Env, mix},
     fault::Case,
-    job::{Job, job_flags},
+    job::{Job, Size, job_flags},
     life::{Life, concerns, life},
     lookup::{flow_key, has_flow, symmetric},
     verdict::{Verdict, verdict_flags},
@@ -64,6 +64,9 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
         if !held {
             count(world, slot, job, reason);
         }
+        if reason == Count::Limited {
+            return follow_held(world, (rule, slot), job, verdict_flags::ORDERED);
+        }
         let drains = job.now_ns.saturating_sub(rule.expires_ns) < DRAIN_NS && reason == Count::Expired;
         return if drains {
             follow_held(world, (rule, slot), job, verdict_flags::DRAIN)
@@ -71,7 +74,8 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
             begins::NOTHING
         };
     }
-    job.kinds = rule.kinds;
+    // What waited in the delay line was judged by the others before.
+    job.kinds = if held { rule.cut_kinds } else { rule.kinds };
     job.ordinal = ordinal(world, rule, state, job.direction());
     begins::ACTS
 }
@@ -107,7 +111,7 @@ pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -
 pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -> bool {
     let Some((rule, slot, state)) = matched(world, job, index) else { return false };
     if job.has(job_flags::HELD) {
-        // It was judged by the others before it began to wait.
+        // Nobody is told any more: the packet is no longer where it came from.
         let drop_by = wish.drop_by | wish.answer_by;
         *wish = Verdict::PASS;
         wish.drop_by = drop_by;
@@ -115,9 +119,9 @@ pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32
     if wish.is_pass() {
         return false;
     }
-    if !take_budget(world, rule, state, job) {
+    if !take_budget(world, rule, state, &job.size) {
         count(world, slot, job, Count::Limited);
-        return false;
+        return follow_held(world, (rule, slot), job, verdict_flags::ORDERED) != begins::NOTHING;
     }
     if rule.flags & rule_flags::SHADOW != 0 {
         count(world, slot, job, Count::Shadowed);
@@ -126,9 +130,7 @@ pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32
     count_wish(world, slot, job, wish);
     wish.hold_slot = slot;
     wish.longest_ns = wish.hold_ns();
-    if wish.hold_by != 0 {
-        wish.epoch_ns = rule.armed_ns;
-    }
+    wish.armed_ns = rule.armed_ns;
     job.verdict.merge(wish);
     true
 }
@@ -150,7 +152,7 @@ fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, f
             hold_by: FOLLOWS,
             hold_slot: slot,
             flags: flag,
-            epoch_ns: rule.armed_ns,
+            armed_ns: rule.armed_ns,
             ..Verdict::PASS
         };
         job.verdict.merge(&wish);
@@ -161,11 +163,18 @@ fn follow_held<W: World>(world: &W, (rule, slot): (&Rule, u32), job: &mut Job, f
 /// Ends the judging: a packet that waits does not overtake those before it in its flow, unless it shall.
 #[inline(always)]
 pub fn settle<W: World>(world: &W, job: &mut Job) {
-    let Verdict { drop_by, hold_by, flags, epoch_ns, .. } = job.verdict;
+    let Verdict { drop_by, hold_by, flags, .. } = job.verdict;
     // An answer may be a reset, which stays behind the data that waits.
     if hold_by == 0 || drop_by != 0 {
         return;
     }
+    if hold_by != FOLLOWS {
+        // It waits for a rule that goes on: it does not hurry what that one holds.
+        job.verdict.flags &= !verdict_flags::DRAIN;
+    }
+    // One clock for the wait and for the order: the difference of two readings is never twice the same, and
+    // a packet with the same release as the one before it would leave before that.
+    job.line_ns = world.line_ns();
     job.verdict.delay_ns = job.verdict.hold_ns();
     job.verdict.queue_ns = 0;
     if flags & verdict_flags::OVERTAKES != 0 || flags & verdict_flags::ORDERED == 0 {
@@ -175,12 +184,42 @@ pub fn settle<W: World>(world: &W, job: &mut Job) {
     let Some(order) = world.flow_order(&key) else { return };
     let [egress, ingress] = &order.lanes;
     let lane = if job.direction() == Direction::Egress { egress } else { ingress };
-    let before = if world.read(&lane.epoch_ns) == epoch_ns { world.read(&lane.release_ns) } else { 0 };
-    let wanted = job.now_ns.saturating_add(job.verdict.delay_ns);
-    let release = if before > wanted { before } else { wanted };
-    world.write(&lane.epoch_ns, epoch_ns);
-    world.write(&lane.release_ns, release);
-    job.verdict.delay_ns = release.saturating_sub(job.now_ns);
+    let counts = is_held_still(world, world.read(&lane.holder), job.now_ns);
+    let wanted = job.line_ns.saturating_add(job.verdict.delay_ns);
+    let mut release = wanted;
+    for _ in 0..TRIES {
+        let last = world.read(&lane.release_ns);
+        release = if counts && last > wanted { last } else { wanted };
+        if world.compare_exchange(&lane.release_ns, last, release) == last {
+            break;
+        }
+    }
+    let holder = holder(job.verdict.hold_slot, job.verdict.armed_ns);
+    world.write(&lane.holder, holder);
+    job.verdict.delay_ns = release.saturating_sub(job.line_ns);
+}
+
+/// How often a packet tries again when another CPU sends one of the same flow at the same time; which of
+/// them is first is then nobody's to say.
+const TRIES: u32 = 4;
+
+/// Bits of [`crate::abi::Lane::holder`] that are the slot.
+const SLOT_MASK: u64 = 0xfff;
+
+/// A rule's arming to 4 us, and its slot: which rule holds a packet, whoever has the slot later.
+#[inline(always)]
+const fn holder(slot: u32, armed_ns: u64) -> u64 {
+    (armed_ns & !SLOT_MASK) | (slot as u64 & SLOT_MASK)
+}
+
+/// The rule that held the last packet of a lane still holds it: when it is over its packets leave at once,
+/// and nothing has to stay behind them any more.
+#[inline(always)]
+fn is_held_still<W: World>(world: &W, last: u64, now_ns: u64) -> bool {
+    let slot = (last & SLOT_MASK) as u32;
+    world
+        .rule(slot)
+        .is_some_and(|rule| rule.id != 0 && holder(slot, rule.armed_ns) == last && now_ns < rule.expires_ns)
 }
 
 #[inline(always)]
@@ -214,27 +253,27 @@ fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) {
 }
 
 #[inline(always)]
-fn ordinal<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> u64 {
+pub(crate) fn ordinal<E: Env>(env: &E, rule: &Rule, state: &RuleState, direction: Direction) -> u64 {
     let [egress, ingress] = &state.ordinals;
     match (rule.flags & rule_flags::ORDINAL != 0, direction) {
         (false, _) => 0,
-        (true, Direction::Egress) => world.fetch_add(egress, 1),
-        (true, Direction::Ingress) => world.fetch_add(ingress, 1),
+        (true, Direction::Egress) => env.fetch_add(egress, 1),
+        (true, Direction::Ingress) => env.fetch_add(ingress, 1),
     }
 }
 
 /// Books a hit against the limits; false = nothing was left.
 #[inline(always)]
-fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
+pub(crate) fn take_budget<E: Env>(env: &E, rule: &Rule, state: &RuleState, size: &Size) -> bool {
     if rule.max_packets != 0 {
-        let before = world.fetch_add(&state.packets, job.size.segments);
-        if before.saturating_add(job.size.segments) > rule.max_packets {
+        let before = env.fetch_add(&state.packets, size.segments);
+        if before.saturating_add(size.segments) > rule.max_packets {
             return false;
         }
     }
     if rule.max_bytes != 0 {
-        let before = world.fetch_add(&state.bytes, job.size.bytes);
-        return before.saturating_add(job.size.bytes) <= rule.max_bytes;
+        let before = env.fetch_add(&state.bytes, size.bytes);
+        return before.saturating_add(size.bytes) <= rule.max_bytes;
     }
     true
 }

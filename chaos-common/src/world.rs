@@ -7,6 +7,7 @@ use crate::{
         RuleState, Set, Side,
     },
     env::Env,
+    job::Job,
     packet::Addr,
 };
 
@@ -53,6 +54,16 @@ pub trait World: Env {
 
     /// The entry that `draw` chooses in a distribution table.
     fn dist(&self, table: u32, draw: u32) -> Option<i16>;
+
+    /// Reads the question of the packet. False = it carries no DNS query that is understood.
+    fn read_question(&self, _job: &Job) -> bool {
+        false
+    }
+
+    /// The name last read is meant by the pattern of this number (`crate::dns::patterns`).
+    fn matches_name(&self, _pattern: u32) -> bool {
+        false
+    }
 
     /// The conversation, or a part of it in the same form, is protected.
     fn is_protected(&self, key: &FlowKey) -> bool;

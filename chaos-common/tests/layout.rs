@@ -12,20 +12,27 @@ use std::{
 
 use chaos_common::{
     abi::{
-        ABI_VERSION, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
-        FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
+        ABI_VERSION, CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow,
+        FlowKey, FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
         TestInput,
+    },
+    dns::{
+        Asked,
+        glob::{Pattern, Scan},
+        query::Query,
     },
     env::{Prob, Word},
     fault::{
         Faults, NoState, States,
         corrupt::{Corrupt, CorruptState},
         delay::{Delay, DelayState},
+        dns::Dns,
         duplicate::{Duplicate, DuplicateState},
         loss::{Loss, LossState},
         mtu::Mtu,
         partition::Partition,
         rate::{Rate, RateState},
+        refuse::Refuse,
         reject::Reject,
         reorder::{Reorder, ReorderState},
         reset::Reset,
@@ -106,7 +113,12 @@ fn tables() -> Vec<Layout> {
         layout!(Flow { first_seen_ns, last_seen_ns }),
         layout!(CgroupKey { id, bank, reserved }),
         layout!(CgroupSets { own, peer }),
+        layout!(Pattern { bytes, len, anchor }),
+        layout!(Query, whole),
+        layout!(Scan, whole),
+        layout!(Asked { query, scan, reserved }),
         layout!(Intern { macs, ifindex, mark, flags, netns }),
+        layout!(Connect { netns, cgroup, peer, mask, slot, flags, first_port, last_port, reserved }),
         layout!(TestInput { now_ns, random, direction, cgroups }),
     ]
 }
@@ -128,12 +140,14 @@ fn rules() -> Vec<Layout> {
             share,
             tcp_flags,
             kinds,
+            cut_kinds,
+            reserved,
             faults
         }),
         layout!(RuleState { lease_until_ns, packets, bytes, ordinals, held, states }),
         layout!(FlowMemory { first_ns, bytes, clocks }),
         layout!(MemoryKey { flow, rule }),
-        layout!(Lane { epoch_ns, release_ns }),
+        layout!(Lane { holder, release_ns }),
         layout!(FlowOrder { lanes }),
         layout!(DistTable { len, reserved, entries }),
         layout!(Tally { packets, bytes }),
@@ -160,7 +174,9 @@ fn rules() -> Vec<Layout> {
         layout!(CorruptState { last }),
         layout!(Partition { enabled, mode }),
         layout!(Mtu { bytes, reply }),
+        layout!(Dns { mode, count, names, delay_ns, code, shape, addr4, reserved, addr6 }),
         layout!(Reset { when, probability, per_connection, reserved, after }),
+        layout!(Refuse { errno, probability }),
         layout!(Reject { enabled, reset, code, code6 }),
         layout!(Stall { enabled, reserved, close_ns }),
         layout!(Rate { bits_per_second, byte_time, burst_ns, queue_ns, flags, reserved }),
@@ -204,6 +220,7 @@ fn jobs() -> Vec<Layout> {
             size,
             netns,
             now_ns,
+            line_ns,
             walk,
             bank,
             direction,
@@ -219,6 +236,8 @@ fn jobs() -> Vec<Layout> {
             judged,
             matches,
             kinds,
+            place,
+            reserved,
             ordinal,
             verdict
         }),
@@ -236,7 +255,7 @@ fn jobs() -> Vec<Layout> {
             queue_ns,
             delay_ns,
             longest_ns,
-            epoch_ns,
+            armed_ns,
             answer,
             corruption
         }),
@@ -333,12 +352,14 @@ fn a_filled_rule_has_golden_bytes() {
         share: Prob(0x0c0c),
         tcp_flags: 0x0d0d,
         kinds: 0x0e0e,
+        cut_kinds: 0x0f0f,
+        reserved: 0x1010,
         faults: Faults::default(),
     };
     // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.
     let bytes = unsafe { std::slice::from_raw_parts((&raw const rule).cast::<u8>(), size_of::<Rule>()) };
     let wide = (1..=10u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
-    let narrow = (11..=14u8).flat_map(|n| [n, n, 0, 0]);
+    let narrow = (11..=16u8).flat_map(|n| [n, n, 0, 0]);
     let (own, faults) = bytes.split_at(std::mem::offset_of!(Rule, faults));
     assert_eq!(own, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
     assert!(faults.iter().all(|byte| *byte == 0), "no fault is all zeroes");

@@ -2,12 +2,16 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
         FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
+    },
+    dns::{
+        Asked,
+        glob::{PATTERNS, Pattern},
     },
     job::Job,
     verdict::Verdict,
@@ -21,6 +25,10 @@ const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 /// not a constant, so that an instance can be loaded before its namespace is there.
 #[map]
 pub(crate) static CHAOS_NETNS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The program that judges, shared by all instances: the verifier proves it once. Written by the agent.
+#[map]
+pub(crate) static CHAOS_CORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Control words. Written by the agent (generation, stop) and here (failures).
 #[map]
@@ -41,6 +49,11 @@ pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(BANKS *
 /// Rules: bank * rules + slot. Written by the agent, in the bank that is not read.
 #[map]
 pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(BANKS * 256, MMAPABLE);
+
+/// What answers connect(2): bank * 256 + place. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_CONNECT: Array<Connect> =
+    Array::with_max_entries(BANKS * CONNECTS_MAX as u32, MMAPABLE);
 
 /// Set numbers by port: (bank * 2 + side) * 65536 + port. Written by the agent likewise.
 #[map]
@@ -117,3 +130,11 @@ pub(crate) static CHAOS_SCRATCH: PerCpuArray<[u32; 256]> = PerCpuArray::with_max
 /// The packet being judged, one a CPU. Written here only.
 #[map]
 pub(crate) static CHAOS_JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);
+
+/// Names and globs of `dns`, by number. Written by the agent only, and only ever at its end.
+#[map]
+pub(crate) static CHAOS_PATTERNS: Array<Pattern> = Array::with_max_entries(PATTERNS as u32, MMAPABLE);
+
+/// The query being read, one a CPU. Written here only.
+#[map]
+pub(crate) static CHAOS_ASKED: PerCpuArray<Asked> = PerCpuArray::with_max_entries(1, 0);

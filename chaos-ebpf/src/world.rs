@@ -9,6 +9,7 @@ use chaos_common::{
         FlowOrder, Header, MemoryKey, PORTS, RULES_MAX, Rule, RuleState, Set, Side, control,
     },
     env::{Env, Word},
+    job::Job,
     packet::{Addr, unmapped},
     world::World,
 };
@@ -21,7 +22,7 @@ use crate::{
         CHAOS_LOCALS, CHAOS_MEMORY, CHAOS_NETS4, CHAOS_NETS6, CHAOS_ORDER, CHAOS_PORTS, CHAOS_PROTECT,
         CHAOS_RULES, CHAOS_SETS, CHAOS_STATES,
     },
-    source,
+    question, source,
 };
 
 /// Depths of target cgroups that one rule set may use.
@@ -74,6 +75,11 @@ impl Env for Tables {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
         source::now_ns()
+    }
+
+    #[inline(always)]
+    fn line_ns(&self) -> u64 {
+        source::monotonic_ns()
     }
 
     #[inline(always)]
@@ -213,6 +219,16 @@ impl World for Tables {
         // Masked, not compared: Linux 6.1 loses a compared bound.
         let index = core::hint::black_box(draw.checked_rem(table.len)?) & (DIST_ENTRIES as u32 - 1);
         table.entries.get(index as usize).copied()
+    }
+
+    #[inline(always)]
+    fn read_question(&self, _: &Job) -> bool {
+        question::read(self.skb)
+    }
+
+    #[inline(always)]
+    fn matches_name(&self, pattern: u32) -> bool {
+        question::matches(pattern)
     }
 
     #[inline(always)]

@@ -5,9 +5,10 @@
 mod table;
 
 use chaos_tests::{
-    oracle::{host::HostSubject, kernel::KernelSide},
-    progrun::{Row, run_table},
-    skip,
+    oracle::{build::fault, host::HostSubject, kernel::KernelSide},
+    packet::Packet,
+    progrun::{Row, Subject, run_table},
+    require_root, skip,
 };
 use nix::unistd::geteuid;
 
@@ -21,28 +22,18 @@ fn run(rows: &[Row]) {
 }
 
 #[test]
-fn matching() {
-    run(&table::matching::rows());
+fn corrupt() {
+    run(&table::corrupt::rows());
 }
 
 #[test]
-fn parsing() {
-    run(&table::parsing::rows());
+fn delay() {
+    run(&table::delay::rows());
 }
 
 #[test]
-fn life() {
-    run(&table::life::rows());
-}
-
-#[test]
-fn faults() {
-    run(&table::faults::rows());
-}
-
-#[test]
-fn loss() {
-    run(&table::loss::rows());
+fn dns() {
+    run(&table::dns::rows());
 }
 
 #[test]
@@ -51,13 +42,23 @@ fn duplicate() {
 }
 
 #[test]
-fn corrupt() {
-    run(&table::corrupt::rows());
+fn faults() {
+    run(&table::faults::rows());
 }
 
 #[test]
-fn partition() {
-    run(&table::partition::rows());
+fn life() {
+    run(&table::life::rows());
+}
+
+#[test]
+fn loss() {
+    run(&table::loss::rows());
+}
+
+#[test]
+fn matching() {
+    run(&table::matching::rows());
 }
 
 #[test]
@@ -66,13 +67,38 @@ fn mtu() {
 }
 
 #[test]
-fn reset() {
-    run(&table::reset::rows());
+fn parsing() {
+    run(&table::parsing::rows());
+}
+
+#[test]
+fn partition() {
+    run(&table::partition::rows());
+}
+
+#[test]
+fn rate() {
+    run(&table::rate::rows());
 }
 
 #[test]
 fn reject() {
     run(&table::reject::rows());
+}
+
+#[test]
+fn reorder() {
+    run(&table::reorder::rows());
+}
+
+#[test]
+fn reset() {
+    run(&table::reset::rows());
+}
+
+#[test]
+fn rtt() {
+    run(&table::rtt::rows());
 }
 
 #[test]

@@ -52,6 +52,10 @@ impl RuleWatch for TableWatch {
         self.states.subtract(slot as usize, HELD, frames);
     }
 
+    fn held(&self, slot: u32) -> u64 {
+        self.states.word(slot as usize, HELD).unwrap_or(0)
+    }
+
     fn heartbeat(&self, monotonic_ns: u64) {
         self.control.set(control::HEARTBEAT as usize, monotonic_ns);
     }

@@ -50,6 +50,8 @@ pub(super) fn rule(spec: &RuleSpec, id: u64, armed_ns: u64, expires_ns: u64) -> 
         share: share_to_prob(matching.share.unwrap_or(0.0)),
         tcp_flags: tcp_flags(matching),
         kinds: 0,
+        cut_kinds: 0,
+        reserved: 0,
         faults: spec.faults,
     }
 }
@@ -65,7 +67,7 @@ fn flags(spec: &RuleSpec) -> u32 {
         (matching.connections == Connections::Established, rule_flags::ESTABLISHED),
         (matching.forwarded, rule_flags::FORWARDED),
         (matching.share.is_some(), rule_flags::SHARE),
-        (spec.faults.needs_wire() || limited, rule_flags::WIRE),
+        (spec.faults.needs_wire() || (limited && spec.faults.acts_on_packets()), rule_flags::WIRE),
         (ordinal, rule_flags::ORDINAL),
         (spec.faults.needs_line(), rule_flags::LINE),
         (spec.faults.needs_memory(), rule_flags::MEMORY),

@@ -28,14 +28,19 @@ pub(super) struct Told {
 impl Engine {
     /// Ends the rules in these slots and waits until what they held has left, so that nothing new overtakes it.
     pub(super) fn release(&self, slots: impl Iterator<Item = u32>) {
-        let held: Vec<u32> = slots.filter(|slot| self.maps.held(*slot) > 0).collect();
+        let lined =
+            |slot: &u32| self.actives.iter().any(|active| active.slot == *slot && active.needs_line());
+        let slots: Vec<u32> = slots.filter(lined).collect();
         let now_ns = boot_ns();
-        for slot in &held {
+        for slot in &slots {
             self.maps.expire(*slot, now_ns);
         }
         let began = Instant::now();
-        while began.elapsed() < PATIENCE && held.iter().any(|slot| self.maps.held(*slot) > 0) {
+        let mut is_held = !slots.is_empty();
+        while is_held && began.elapsed() < PATIENCE {
+            // At least once: a packet that was judged just before is counted as held a moment later.
             thread::sleep(Duration::from_micros(500));
+            is_held = slots.iter().any(|slot| self.maps.held(*slot) > 0);
         }
     }
 
@@ -54,11 +59,11 @@ impl Engine {
             warn(format!("on a busy machine delays may be milliseconds too long: {reason}"));
         }
         self.told.scheduling = true;
-        let LineStats { late, overflow, write_errors, .. } = line.stats();
-        let dropped = late + overflow + write_errors;
+        let LineStats { late, overflow, write_errors, unread, .. } = line.stats();
+        let dropped = late + overflow + write_errors + unread;
         if dropped > self.told.dropped {
             warn(format!(
-                "{} packets were dropped in the delay line ({late} more than 100 ms overdue, {overflow} for want of room, {write_errors} not taken back, since the beginning)",
+                "{} packets were dropped in the delay line ({late} more than 100 ms overdue, {overflow} for want of room, {unread} not taken by the device, {write_errors} not taken back, since the beginning)",
                 dropped - self.told.dropped
             ));
             self.told.dropped = dropped;
@@ -70,6 +75,8 @@ impl Engine {
                 passed += counters.of(Count::Unheld).packets + counters.of(Count::Lease).packets;
             }
         }
+        // A rule that was replaced counts from nothing again.
+        self.told.passed = self.told.passed.min(passed);
         if passed > self.told.passed {
             warn(format!(
                 "{} packets passed untouched, because the delay line or we ourselves were too slow to keep the fault up",

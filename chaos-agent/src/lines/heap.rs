@@ -114,6 +114,11 @@ impl Heap {
         self.by_slot.get(usize::from(slot)).is_some_and(|&held| held > 0)
     }
 
+    /// How many frames a rule holds.
+    pub(super) fn count(&self, slot: u16) -> u64 {
+        self.by_slot.get(usize::from(slot)).copied().unwrap_or(0).into()
+    }
+
     /// Adds a frame behind those of the same time; gives it back if it does not fit.
     pub(super) fn push(&mut self, frame: Frame) -> Result<(), Frame> {
         if self.bytes + frame.cost() > self.limit_bytes {

@@ -3,6 +3,7 @@
 mod delay_line;
 mod frame;
 mod heap;
+mod ledger;
 mod normaliser;
 mod pool;
 pub mod scheduling;

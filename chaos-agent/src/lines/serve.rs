@@ -21,6 +21,7 @@ use nix::{
 use super::{
     frame::Ticket,
     heap::{Frame, Heap},
+    ledger::Ledger,
     pool::{LARGEST, Pool},
     stats::add,
     thread::{Command, LineId, RuleWatch, Shared, next_command},
@@ -61,11 +62,14 @@ pub(super) struct Server {
     polls: Vec<libc::pollfd>,
     heap: Heap,
     pool: Pool,
+    ledger: Ledger,
     scratch: Box<[u8]>,
     /// Last heartbeat.
     beat_ns: u64,
     /// When rules were asked last.
     check_ns: u64,
+    /// When the ledger was looked at last.
+    look_ns: u64,
     /// When the last frame came.
     busy_ns: u64,
     /// No memory is left over from a crowd.
@@ -99,9 +103,11 @@ impl Server {
             polls,
             heap: Heap::new(limit_bytes),
             pool: Pool::default(),
+            ledger: Ledger::default(),
             scratch: Box::default(),
             beat_ns: 0,
             check_ns: 0,
+            look_ns: 0,
             busy_ns: 0,
             trimmed: true,
         }
@@ -119,6 +125,7 @@ impl Server {
             }
             let timeout_ns = self.timeout_ns();
             self.wait(timeout_ns);
+            self.account();
             self.read_all();
         }
         self.finish();
@@ -314,6 +321,17 @@ impl Server {
         }
     }
 
+    /// Counts what the devices dropped, when their queues are empty.
+    fn account(&mut self) {
+        let now = now_ns();
+        let is_empty = self.polls.iter().skip(1).all(|poll| poll.revents == 0);
+        if is_empty && now.saturating_sub(self.look_ns) >= BEAT_NS {
+            self.look_ns = now;
+            let lost = self.ledger.look(&*self.watch, &self.heap);
+            add(&self.shared.counters.unread, lost);
+        }
+    }
+
     /// Reads from every device that has something.
     fn read_all(&mut self) {
         if self.polls.first().is_some_and(|poll| poll.revents != 0) {
@@ -363,6 +381,7 @@ impl Server {
             let held = self.heap.take(|frame| frame.slot == slot);
             self.flush(held, u64::MAX);
         }
+        self.ledger.note(slot);
         let buffer = self.pool.keep(&mut self.scratch, length);
         (self.busy_ns, self.trimmed) = (now, false);
         let mut frame = Frame { release_ns, slot, line: place as u16, length, buffer };

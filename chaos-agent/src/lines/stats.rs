@@ -23,6 +23,8 @@ pub struct LineStats {
     pub overflow: u64,
     /// Dropped: the kernel did not take them back, or the thread ended first.
     pub write_errors: u64,
+    /// Dropped: they found a device's queue full, or the device was deleted with them in it.
+    pub unread: u64,
     /// Dropped: too short to have come from the classifier.
     pub strays: u64,
     /// Frames that wait now.
@@ -69,6 +71,7 @@ pub(super) struct Counters {
     pub(super) late: AtomicU64,
     pub(super) overflow: AtomicU64,
     pub(super) write_errors: AtomicU64,
+    pub(super) unread: AtomicU64,
     pub(super) strays: AtomicU64,
     pub(super) held_frames: AtomicU64,
     pub(super) held_bytes: AtomicU64,
@@ -105,6 +108,7 @@ impl Counters {
             late: get(&self.late),
             overflow: get(&self.overflow),
             write_errors: get(&self.write_errors),
+            unread: get(&self.unread),
             strays: get(&self.strays),
             held_frames: get(&self.held_frames),
             held_bytes: get(&self.held_bytes),

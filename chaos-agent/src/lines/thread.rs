@@ -32,6 +32,12 @@ pub trait RuleWatch {
     /// So many frames that this slot's rule held have been written or dropped.
     fn released(&self, slot: u32, frames: u64);
 
+    /// Frames that were sent into a line for this slot's rule and that [`Self::released`] has not told yet.
+    fn held(&self, slot: u32) -> u64 {
+        let _ = slot;
+        0
+    }
+
     /// The thread lives, `CLOCK_MONOTONIC` in ns. At least every 20 ms while there is a line.
     fn heartbeat(&self, monotonic_ns: u64);
 }

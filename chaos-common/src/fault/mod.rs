@@ -3,11 +3,13 @@
 
 pub mod corrupt;
 pub mod delay;
+pub mod dns;
 pub mod duplicate;
 pub mod loss;
 pub mod mtu;
 pub mod partition;
 pub mod rate;
+pub mod refuse;
 pub mod reject;
 pub mod reorder;
 pub mod reset;
@@ -18,7 +20,7 @@ pub mod stall;
 use crate::packet::Class;
 use crate::{
     abi::{Direction, FlowMemory, Rule},
-    env::{DrawKind, Draws, Prob, Word},
+    env::{DrawKind, Draws, Env, Prob, Word},
     job::Job,
     verdict::Verdict,
     world::World,
@@ -75,6 +77,28 @@ pub trait Fault: Copy + Default {
 
     /// Connections are ended when they are so old, idle ones too, nanoseconds; 0 = never.
     fn closes_after_ns(&self) -> u64 {
+        0
+    }
+
+    /// What it cannot see, in sentences, for `--explain`.
+    #[cfg(feature = "user")]
+    fn blind_spots(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Does something to packets.
+    fn acts_on_packets(&self) -> bool {
+        !self.is_off()
+    }
+
+    /// Answers calls of connect(2).
+    fn acts_on_connect(&self) -> bool {
+        false
+    }
+
+    /// The errno with which a call of connect(2) shall fail; 0 = it goes on.
+    #[inline(always)]
+    fn refuse<E: Env>(&self, _draws: &Draws, _env: &E) -> u32 {
         0
     }
 
@@ -305,10 +329,48 @@ macro_rules! faults {
                 all.into_iter().filter(|ns| *ns != 0).min().unwrap_or(0)
             }
 
+            /// What the faults that are set cannot see.
+            #[cfg(feature = "user")]
+            #[must_use]
+            pub fn blind_spots(&self) -> Vec<&'static str> {
+                [ $( self.$field.blind_spots(), )+ ].concat()
+            }
+
+            /// At least one fault does something to packets.
+            #[must_use]
+            pub fn acts_on_packets(&self) -> bool {
+                false $( || self.$field.acts_on_packets() )+
+            }
+
+            /// At least one fault answers calls of connect(2).
+            #[must_use]
+            pub fn acts_on_connect(&self) -> bool {
+                false $( || self.$field.acts_on_connect() )+
+            }
+
+            /// The errno with which one call of connect(2) shall fail; 0 = it goes on.
+            #[inline(always)]
+            pub fn refuse<E: Env>(&self, draws: &Draws, env: &E) -> u32 {
+                let mut errno = 0;
+                $(
+                    let wish = self.$field.refuse(draws, env);
+                    if errno == 0 {
+                        errno = wish;
+                    }
+                )+
+                errno
+            }
+
             /// The kinds that are set: a bit for each, the first to act lowest.
             #[must_use]
             pub fn kinds(&self) -> u32 {
                 0 $( | u32::from(!self.$field.is_off()) << FaultKind::$Kind as u32 )+
+            }
+
+            /// Those of them that let nothing through.
+            #[must_use]
+            pub fn cut_kinds(&self) -> u32 {
+                0 $( | u32::from(self.$field.cuts_held()) << FaultKind::$Kind as u32 )+
             }
 
             /// What the fault of one kind ([`FaultKind`] as a number) wants done to one packet.
@@ -353,12 +415,16 @@ faults! {
     corrupt: Corrupt,
     /// Every packet vanishes, or is answered.
     partition: Partition,
+    /// DNS queries fail, wait, vanish or get a chosen address.
+    dns: Dns,
     /// Large packets vanish.
     mtu: Mtu,
     /// Connections end with a reset.
     reset: Reset,
     /// Packets are answered with an error.
     reject: Reject,
+    /// Calls of connect(2) fail at once; packets are not touched.
+    refuse: Refuse,
     /// Data stops.
     stall: Stall,
     /// Packets wait until a link is free. Behind all that makes them vanish: what is lost does not use it.

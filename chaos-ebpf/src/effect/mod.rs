@@ -1,6 +1,7 @@
 //! The only writes to packets, and the only effects: every field of a verdict is handled here.
 
 mod damage;
+mod dns;
 mod reset;
 mod unreachable;
 mod way;
@@ -13,7 +14,7 @@ use chaos_common::{
     verdict::{Verdict, answers},
 };
 
-pub(crate) use self::way::{MAC_HEADER_LEN, NEXT, begin_way, normalise, restore, send_on};
+pub(crate) use self::way::{MAC_HEADER_LEN, NEXT, begin_way, normalise, restore, route_again, send_on};
 use crate::{error::Error, frame::Skb, maps::CHAOS_CONTROL, steps::job};
 
 /// Does to the packet what its verdict says, and lets it go where it shall go.
@@ -32,7 +33,7 @@ pub(crate) fn apply(skb: Skb, job: &mut Job) -> i32 {
         queue_ns: _,
         delay_ns: _,
         longest_ns: _,
-        epoch_ns: _,
+        armed_ns: _,
         answer,
         corruption: _,
     } = job.verdict;
@@ -64,6 +65,7 @@ fn answered(skb: Skb, job: &Job, what: u32) -> i32 {
     match what {
         answers::RESET => chaos_reset(skb.0, 0) as i32,
         answers::UNREACHABLE | answers::TOO_BIG => chaos_unreachable(skb.0, 0) as i32,
+        answers::DNS => chaos_dns(skb.0, 0) as i32,
         _ => way::vanish(job),
     }
 }
@@ -92,6 +94,10 @@ effect!(
 effect!(
     /// The sender gets an ICMP error; what cannot be made vanishes.
     chaos_unreachable(skb, unused) -> job: unreachable::tell(skb, job).unwrap_or_else(|_| way::vanish(job))
+);
+effect!(
+    /// The resolver gets an answer; what cannot be made vanishes.
+    chaos_dns(skb, unused) -> job: dns::answer(skb, job).unwrap_or_else(|_| way::vanish(job))
 );
 effect!(
     /// Sends the packet into the delay line.

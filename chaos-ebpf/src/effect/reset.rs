@@ -71,7 +71,7 @@ fn write(skb: Skb, job: &Job, ends: &Ends, reset: &Reset) -> Result<(), Error> {
 /// The checksum is left for a device to complete (`CHECKSUM_PARTIAL`), which no field of the context tells:
 /// `inet_proto_csum_replace4` (net/core/utils.c, Linux 6.1 to 6.18) leaves it alone then.
 #[inline(always)]
-fn is_partial(skb: Skb, checksum: u32) -> Result<bool, Error> {
+pub(super) fn is_partial(skb: Skb, checksum: u32) -> Result<bool, Error> {
     const PROBE: u16 = 0x1111;
     skb.put(checksum, &[PROBE]).ok_or(Error::Effect)?;
     // SAFETY: the kernel passes a valid context.

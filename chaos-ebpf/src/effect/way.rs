@@ -8,9 +8,10 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{BLACKHOLE_IFINDEX, Count, Direction, Intern, control, device_flags, intern_flags},
+    dns::DOCKER,
     env::{Env as _, mix},
     job::{Job, job_flags},
-    packet::{Bytes as _, Class},
+    packet::{Bytes as _, Class, unmapped},
     verdict::verdict_flags,
     world::World as _,
 };
@@ -25,6 +26,11 @@ use crate::{
 };
 
 const ETHERTYPE_OFFSET: u32 = 12;
+const ETH_IPV4: u16 = 0x0800_u16.to_be();
+/// Offset of the source address in an IPv4 header.
+const IPV4_SOURCE: u32 = 12;
+/// `LOOPBACK_IFINDEX` in `include/net/flow.h`: the same in every namespace.
+const LOOPBACK_IFINDEX: u32 = 1;
 /// Bytes of an Ethernet header.
 pub(crate) const MAC_HEADER_LEN: u32 = 14;
 /// Places tried when two entries want the same number.
@@ -92,20 +98,38 @@ pub(crate) fn forth(skb: Skb, job: &Job) -> i32 {
 #[inline(always)]
 pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
     // What leaves by loopback comes to either end.
-    if !is_away(job) && is(job, intern_flags::LOOPBACK) && !is(job, intern_flags::INGRESS) {
+    let flags = turned(job);
+    if !is_away(job) && is(job, intern_flags::LOOPBACK) && !is(job, intern_flags::INGRESS) && ingress(flags) == 0
+    {
         return NEXT;
     }
-    leave(skb, job.way_ifindex, turned(job.way_flags))
+    leave(skb, job.way_ifindex, flags)
 }
 
 /// The same device, the other direction; on loopback there is but one.
 #[inline(always)]
-const fn turned(flags: u32) -> u32 {
-    if flags & intern_flags::LOOPBACK != 0 {
-        flags & !intern_flags::INGRESS
-    } else {
-        flags ^ intern_flags::INGRESS
+fn turned(job: &Job) -> u32 {
+    let flags = job.way_flags;
+    if flags & intern_flags::LOOPBACK == 0 {
+        return flags ^ intern_flags::INGRESS;
     }
+    // A query to Docker's resolver went through the container's NAT, and on loopback a packet keeps what NAT
+    // knows about it: turned round it would be translated as a query again. Taken in again it forgets that,
+    // but also its route, which `route_again` finds.
+    if job.packet.destination == DOCKER { flags | intern_flags::INGRESS } else { flags & !intern_flags::INGRESS }
+}
+
+/// Gives a packet that came back to loopback by [`back`] a route, without which its address is a martian.
+/// None = it is none of those.
+#[inline(always)]
+pub(crate) fn route_again(skb: Skb) -> Option<i32> {
+    let [kind] = skb.raw::<u16, 1>(ETHERTYPE_OFFSET)?;
+    let [source] = skb.raw::<u32, 1>(MAC_HEADER_LEN.wrapping_add(IPV4_SOURCE))?;
+    if skb.ifindex() != LOOPBACK_IFINDEX || kind != ETH_IPV4 || Some(source) != unmapped(&DOCKER) {
+        return None;
+    }
+    // SAFETY: as in `leave`.
+    Some(unsafe { bpf_redirect_neigh(LOOPBACK_IFINDEX, core::ptr::null_mut(), 0, 0) as i32 })
 }
 
 /// Sends a copy on, the way the packet is going; not 0 = it could not.
@@ -117,7 +141,7 @@ pub(crate) fn copy_forth(skb: Skb, job: &Job) -> i32 {
 /// Sends a copy back; not 0 = it could not.
 #[inline(always)]
 pub(crate) fn copy_back(skb: Skb, job: &Job) -> i32 {
-    copy(skb, job, turned(job.way_flags))
+    copy(skb, job, turned(job))
 }
 
 /// Copies are marked, or they would be judged, and copied, again.
@@ -242,7 +266,7 @@ fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
         macs: if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Line)? },
         ifindex: job.way_ifindex,
         mark: skb.mark(),
-        flags: turned(job.way_flags) | intern_flags::ANSWER,
+        flags: turned(job) | intern_flags::ANSWER,
         netns: job.netns,
     };
     job.intern = intern(&entry)?;
@@ -255,7 +279,7 @@ fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
 /// The clock, if there is a line and somebody who sends on what is in it.
 #[inline(always)]
 fn line_is_served(job: &Job) -> Result<u64, Error> {
-    let now = source::monotonic_ns();
+    let now = job.line_ns;
     let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
     let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
     if job.device.line == 0 || stale { Err(Error::Line) } else { Ok(now) }

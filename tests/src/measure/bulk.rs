@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::helper;
+pub use super::helper::path as helper;
 use crate::lab::{
     netns::Netns,
     process::{self, Process},
@@ -97,7 +97,7 @@ pub struct Sink(Process);
 /// # Errors
 /// When it does not listen in time.
 pub fn sink(netns: &Netns, at: SocketAddr, wrap: impl FnOnce(Command) -> Command) -> Result<Sink> {
-    let mut command = Command::new(helper::path()?);
+    let mut command = Command::new(helper()?);
     command.args(["sink", &at.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Process::start(netns.inside(wrap(command)))?;
     let mut ready = [0; 1];
@@ -131,7 +131,7 @@ pub fn transfer(
     what: &Transfer,
     wrap: impl FnOnce(Command) -> Command,
 ) -> Result<Counts> {
-    let mut command = Command::new(helper::path()?);
+    let mut command = Command::new(helper()?);
     let Transfer { to, streams, segments, congestion } = what;
     command.args(["bulk", &to.to_string(), &streams.to_string(), &segments.to_string(), congestion]);
     let output = process::output(netns.inside(wrap(command)), LIMIT)?;

@@ -138,14 +138,18 @@ impl Connection {
         self.near.go()
     }
 
+    /// Waits until both ends heard that it is over, `limit` at the longest.
+    pub fn wait(&mut self, limit: Duration) {
+        let over = || !self.near.is_running() && !self.far.is_running();
+        let _ = crate::lab::process::wait_until("the end of a connection", limit, over);
+    }
+
     /// Waits until both ends heard that it is over, `limit` at the longest, and returns what near and far saw.
     ///
     /// # Errors
     /// When a program fails.
     pub fn finish(mut self, limit: Duration) -> Result<(Held, Held)> {
-        let _ = crate::lab::process::wait_until("the end of a connection", limit, || {
-            !self.near.is_running() && !self.far.is_running()
-        });
+        self.wait(limit);
         let second = Duration::from_secs(1);
         Ok((helper::record(&self.near.finish(second)?)?, helper::record(&self.far.finish(second)?)?))
     }

@@ -138,22 +138,44 @@ impl Theory {
         Ok(Self::inverse_cdf(|share| normal.inverse_cdf(share)))
     }
 
-    /// netem's Pareto distribution with this mean and jitter: shape 3, scaled to deviation 1 and cut off at 4
-    /// (the table of iproute2, `netem/pareto.c`).
+    /// netem's Pareto distribution with this jitter: shape 3, ended at four jitters (iproute2, `netem/pareto.c`),
+    /// but, unlike there, with `mean` as its mean: what the end cuts off is given back by a shift of 0.033 jitters.
     #[must_use]
     pub fn pareto(mean: f64, jitter: f64) -> Self {
-        Self::inverse_cdf(|share| mean + jitter * pareto(share))
+        Self::around(mean, jitter, pareto)
     }
 
-    /// netem's mixture: a quarter normal and three quarters Pareto at the same probability
-    /// (`netem/paretonormal.c`).
+    /// netem's mixture, a quarter normal and three quarters Pareto at the same probability
+    /// (`netem/paretonormal.c`), with `mean` as its mean, too.
     ///
     /// # Errors
     /// Never with finite numbers.
     pub fn pareto_normal(mean: f64, jitter: f64) -> Result<Self> {
         let normal = Normal::new(0.0, 1.0).context("a normal distribution")?;
         let mixed = |share: f64| 0.25 * normal.inverse_cdf(share) + 0.75 * pareto(share);
-        Ok(Self::inverse_cdf(|share| mean + jitter * mixed(share)))
+        Ok(Self::around(mean, jitter, mixed))
+    }
+
+    /// A shape in units of the jitter, ended at four of them, shifted so that its mean is zero.
+    fn around(mean: f64, jitter: f64, shape: impl Fn(f64) -> f64) -> Self {
+        let quantiles = Self::inverse_cdf(shape).0;
+        let ended = |value: f64| value.clamp(-4.0, 4.0);
+        let mut shift = 0.0;
+        for _ in 0..10 {
+            let sum: f64 = quantiles.iter().map(|quantile| ended(quantile + shift)).sum();
+            shift -= sum / quantiles.len() as f64;
+        }
+        Self(quantiles.iter().map(|quantile| mean + jitter * ended(quantile + shift)).collect())
+    }
+
+    /// The value that this share of the distribution does not exceed.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        let last = self.0.len() - 1;
+        let place = (share * last as f64).clamp(0.0, last as f64);
+        let (index, part) = (place as usize, place.fract());
+        let next = self.0[(index + 1).min(last)];
+        self.0[index] * (1.0 - part) + next * part
     }
 
     /// P(value < `value`), linear between the quantiles; where the distribution has a step, its lower end.
@@ -210,13 +232,8 @@ mod tests {
         ];
         let mut rng = StdRng::seed_from_u64(3);
         for (own, theory) in theories.iter().enumerate() {
-            let last = theory.0.len() - 1;
-            let mut draw = || {
-                let place = rng.random_range(0.0..last as f64);
-                let (index, part) = (place as usize, place.fract());
-                theory.0[index] * (1.0 - part) + theory.0[index + 1] * part
-            };
-            let samples = Samples::new((0..4000).map(|_| draw())).unwrap();
+            let draws = (0..4000).map(|_| theory.quantile(rng.random_range(0.0..1.0)));
+            let samples = Samples::new(draws).unwrap();
             for (other, theory) in theories.iter().enumerate() {
                 let fits = samples.distance(theory, 0.05) < critical_distance(4000);
                 assert_eq!(fits, own == other, "samples of {own} against {other}");
@@ -229,6 +246,8 @@ mod tests {
         // First and last value of pareto.dist, divided by 8192.
         assert!((pareto(0.0) + 5461.0 / 8192.0).abs() < 1e-3);
         assert!((pareto(0.9999) - 4.0).abs() < 1e-9);
+        let shifted = Theory::pareto(0.0, 1.0).quantile(0.5) - pareto(0.5);
+        assert!((shifted - 0.033).abs() < 0.001, "{shifted}");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 pub mod bulk;
 pub mod capture;
 pub mod checksums;
+pub mod connect;
 pub mod datagrams;
 pub mod dialogue;
 pub mod distribution;

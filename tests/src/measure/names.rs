@@ -89,7 +89,7 @@ impl Resolver {
     /// # Errors
     /// When the program fails; a name that is not found is a result.
     pub fn resolve(&self, end: End<'_>, name: &str) -> Result<Resolved> {
-        let line = format!("resolve {name} {}", self.path().display());
+        let line = format!("getaddrinfo {name} {}", self.path().display());
         helper::record(&helper::run(end, &line, Duration::from_secs(20))?)
     }
 }

@@ -31,10 +31,21 @@ pub fn loss(rate: &str) -> RuleBuilder {
 /// When there is no such fault or it does not take the value.
 #[must_use]
 pub fn fault(name: &str, value: &str) -> RuleBuilder {
-    let kind = FAULTS.iter().find(|kind| kind.name == name);
-    let kind = kind.unwrap_or_else(|| panic!("no fault is called {name}"));
+    faults(&[(name, value)])
+}
+
+/// A rule with several faults, each by its name and value; the first names the rule.
+///
+/// # Panics
+/// When there is no such fault or it does not take the value.
+#[must_use]
+pub fn faults(list: &[(&str, &str)]) -> RuleBuilder {
     let mut faults = Faults::default();
-    (kind.parse)(value, &mut faults).unwrap_or_else(|error| panic!("{name} {value}: {error}"));
+    for (name, value) in list {
+        let kind = FAULTS.iter().find(|kind| kind.name == *name);
+        let kind = kind.unwrap_or_else(|| panic!("no fault is called {name}"));
+        (kind.parse)(value, &mut faults).unwrap_or_else(|error| panic!("{name} {value}: {error}"));
+    }
     let rule = Rule {
         id: 1,
         armed_ns: NOW_NS,
@@ -44,7 +55,12 @@ pub fn fault(name: &str, value: &str) -> RuleBuilder {
         faults,
         ..Rule::default()
     };
-    RuleBuilder(RuleInput { name: name.to_owned(), rule, classes: ALL_IP, ..RuleInput::default() })
+    RuleBuilder(RuleInput {
+        name: list.first().map_or("", |(name, _)| name).to_string(),
+        rule,
+        classes: ALL_IP,
+        ..RuleInput::default()
+    })
 }
 
 /// What the faults need besides the packet; not `WIRE`: a table's packets are whole.

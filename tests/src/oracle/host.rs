@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use chaos_common::{
     abi::{Count, Direction, Flow, FlowKey, RuleState, device_flags, dims},
     compile::{Tables, compile},
+    env::Env as _,
     host::{Host, HostSteps},
     job::{Job, Size, job_flags},
     judge::{Action, judge, opens_connection},
@@ -47,6 +48,7 @@ impl HostSide {
     pub fn judge(&mut self, given: &Given, bytes: &[u8]) -> Result<(Fate, Verdict)> {
         self.host.now_ns.set(given.input.now_ns);
         self.host.random.set(given.input.random);
+        self.host.frame.replace(bytes.to_vec());
         self.host.socket_cgroup.set(self.deepest_target(given));
         let device = *self.host.tables.devices.get(&(NETNS, given.ifindex)).context("an unknown device")?;
         let mut packet = Packet::default();
@@ -76,6 +78,16 @@ impl HostSide {
             Action::Pass => (Fate::Pass, Verdict::PASS),
             Action::Apply => (Fate::of(&steps.job.verdict), steps.job.verdict),
         })
+        .inspect(|(fate, verdict)| self.note_held(*fate, verdict))
+    }
+
+    /// What `chaos-ebpf` counts when it sends a packet into the delay line, where in a test run it stays.
+    fn note_held(&self, fate: Fate, verdict: &Verdict) {
+        if fate == Fate::Hold
+            && let Some(state) = self.host.states.get(&verdict.hold_slot)
+        {
+            self.host.fetch_add(&state.held, 1 + u64::from(verdict.duplicate_by != 0));
+        }
     }
 
     /// What was counted so far.

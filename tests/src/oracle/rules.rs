@@ -33,6 +33,10 @@ const VALUES: &[&str] = &[
     "8kbit/s",
     "1Mbit/s,burst=3KB,queue=20ms,per=connection",
     "50%,gap=3,correlation=30%",
+    "nxdomain:*",
+    "silence:*.internal,db-?",
+    "delay=10ms:redis",
+    "address=[10.0.0.9,fd00::9]:redis*",
 ];
 
 /// Nanoseconds in a second, the range that the clock of the tests moves in.
@@ -69,6 +73,7 @@ fn random_rule(rng: &mut StdRng, slot: u32, devices: &[DeviceInput]) -> RuleInpu
         slot,
         rule: random_parameters(rng, slot),
         places: random_places(rng, devices),
+        connects: Vec::new(),
         classes: if some(rng, 2) { 0x3e } else { rng.random_range(1..64) },
         cgroups: if some(rng, 3) { ids(rng) } else { Vec::new() },
         peer_cgroups: if some(rng, 8) { ids(rng) } else { Vec::new() },
@@ -143,6 +148,8 @@ fn random_parameters(rng: &mut StdRng, slot: u32) -> Rule {
         share: Prob(rng.random()),
         tcp_flags: if rare(rng) { rng.random_range(1..8) } else { 0 },
         kinds: 0,
+        cut_kinds: 0,
+        reserved: 0,
         faults: random_faults(rng),
     }
 }

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
-use super::{ACK, Extension, FIN, PSH, Packet, RST, SYN};
+use super::{ACK, Extension, FIN, PSH, Packet, RST, SYN, Transport};
 
 /// IPv4 addresses that random packets and random rules share.
 pub const V4_POOL: &[&str] = &["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.168.7.9", "127.0.0.1", "203.0.113.5"];
 /// IPv6 addresses that random packets and random rules share.
 pub const V6_POOL: &[&str] = &["fd00::1", "fd00::2", "fd00:1::1", "2001:db8::9", "::1"];
+/// Where resolvers listen.
+const DNS_PORT: u16 = 53;
 /// Ports that random packets and random rules share.
 pub const PORT_POOL: &[u16] = &[22, 53, 80, 443, 6379, 8080, 40000, 65535];
 
@@ -34,7 +36,19 @@ pub fn random_packet(rng: &mut StdRng, with_link: bool) -> Packet {
         _ => random_v6(rng, packet),
     };
     packet = random_transport(rng, packet);
-    packet.payload = random_payload(rng);
+    let asks = rng.random::<bool>();
+    packet.payload = match packet.transport {
+        Transport::Udp(_, port) if port == DNS_PORT && asks => random_query(rng),
+        Transport::Tcp { dst, .. } if dst == DNS_PORT && asks => {
+            let query = random_query(rng);
+            [&u16::try_from(query.len()).unwrap_or(0).to_be_bytes(), &query[..]].concat()
+        }
+        Transport::None
+        | Transport::Tcp { .. }
+        | Transport::Udp(..)
+        | Transport::Icmp(..)
+        | Transport::Other(_) => random_payload(rng),
+    };
     if rng.random_ratio(1, 20) {
         let length = packet.bytes().len();
         let shortest = if with_link { 14 } else { 1 };
@@ -113,6 +127,30 @@ fn random_transport(rng: &mut StdRng, packet: Packet) -> Packet {
 fn random_payload(rng: &mut StdRng) -> Vec<u8> {
     let length = [0, 0, 1, 7, 64, 512, 1400].choose(rng).copied().unwrap_or(0);
     (0..length).map(|_| rng.random()).collect()
+}
+
+/// A DNS query for one of a few names (RFC 1035, section 4.1), some of them with EDNS behind the question.
+fn random_query(rng: &mut StdRng) -> Vec<u8> {
+    let name = pick(rng, &["redis", "redis.internal", "Api.Internal", "db-7", "db-77", ""]);
+    let edns = rng.random::<bool>();
+    query(name, [1, 28, 15].choose(rng).copied().unwrap_or(1), edns)
+}
+
+/// A DNS query for a name and a type, with EDNS behind the question if asked (RFC 6891).
+#[must_use]
+pub fn query(name: &str, qtype: u16, edns: bool) -> Vec<u8> {
+    let mut out = vec![0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        out.push(u8::try_from(label.len()).unwrap_or(0));
+        out.extend(label.as_bytes());
+    }
+    out.push(0);
+    out.extend(qtype.to_be_bytes());
+    out.extend([0, 1]);
+    if edns {
+        out.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    }
+    out
 }
 
 #[cfg(test)]

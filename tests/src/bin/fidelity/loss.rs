@@ -82,7 +82,12 @@ fn of_segments(bench: &Bench<'_>, p: f64) -> Result<Vec<Finding>> {
     // The order of arrival is known from the IPv4 identification.
     if !measured.order.is_empty() {
         let losses: Vec<_> = measured.order.iter().map(Transmissions::losses).collect();
-        findings.push(Finding::runs("bursts", &losses, p)?);
+        let arrivals: Vec<_> = losses.iter().map(|losses| opposite(losses)).collect();
+        findings.push(Finding::runs("arrivals between losses", &arrivals, 1.0 - p)?);
+        // Of few losses hardly two are neighbours.
+        if !bench.quick {
+            findings.push(Finding::runs("bursts", &losses, p)?);
+        }
     }
     Ok(findings)
 }

@@ -64,8 +64,8 @@ pub(crate) fn rows() -> Vec<Row> {
 /// A server listens; the connection is not made all the same.
 fn connect(bench: &Bench<'_>, errno: i32) -> Result<Vec<Finding>> {
     let chaos = bench.arm()?;
-    let limit = Duration::from_secs(2);
-    let questions = Questions { limit, ..Questions::new(bench.to(), 20, Connections::Fresh) };
+    let limit = Duration::from_millis(1500);
+    let questions = Questions { limit, ..Questions::new(bench.to(), 10, Connections::Fresh) };
     let answers = ask(bench.near(), bench.far(), &questions)?;
     chaos.stop()?;
     all_fail(&answers, errno, PROMPT_MS)

@@ -53,7 +53,7 @@ impl Report {
                 "skip"
             }
             Verdict::Broken(error) => {
-                record["seen"] = format!("not measured: {error}").into();
+                record["seen"] = format!("not measured: {}", short(&error)).into();
                 record["bounds"] = "".into();
                 record["pass"] = false.into();
                 "FAIL"
@@ -101,4 +101,15 @@ impl Report {
     pub(crate) fn passed(&self, strict: bool) -> bool {
         self.failed == 0 && !(strict && self.skipped > 0)
     }
+}
+
+/// The beginning of a long error, in one line.
+fn short(error: &str) -> String {
+    const MOST: usize = 400;
+    let line = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut begin: String = line.chars().take(MOST).collect();
+    if begin.len() < line.len() {
+        begin.push_str(" ...");
+    }
+    begin
 }

@@ -116,8 +116,8 @@ pub(crate) fn all_fail(answers: &[Answer], errno: i32, limit_ms: f64) -> Result<
 
 fn refused(bench: &Bench<'_>) -> Result<Vec<Finding>> {
     let chaos = bench.arm()?;
-    let limit = Duration::from_secs(2);
-    let questions = Questions { limit, ..Questions::new(bench.to(), 20, Connections::Fresh) };
+    let limit = Duration::from_millis(1500);
+    let questions = Questions { limit, ..Questions::new(bench.to(), 10, Connections::Fresh) };
     let answers = ask(bench.near(), bench.far(), &questions)?;
     chaos.stop()?;
     all_fail(&answers, libc::ECONNREFUSED, PROMPT_MS)

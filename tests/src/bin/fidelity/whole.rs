@@ -24,31 +24,32 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("400 MB come whole", "--rtt 10ms±2ms", veth.v6().cgroup(), |bench| unchanged(bench, None)),
         Row::new("400 MB come whole", "--duplicate 5%", veth.egress(), |bench| unchanged(bench, None)),
         Row::new("400 MB come whole, the rule ends in mid-flight", "--delay 20ms", veth.egress(), |bench| {
-            unchanged(bench, Some(Duration::from_secs(1)))
+            unchanged(bench, Some(1.0))
         }),
         Row::new(
             "400 MB come whole, the rule ends in mid-flight",
             "--delay 20ms±10ms",
             veth.v6().ingress(),
-            |bench| unchanged(bench, Some(Duration::from_secs(1))),
+            |bench| unchanged(bench, Some(1.0)),
         ),
     ]
 }
 
-/// The rule ends after `ends_after`, else after the transfer.
-fn unchanged(bench: &Bench<'_>, ends_after: Option<Duration>) -> Result<Vec<Finding>> {
+/// The rule ends after so many seconds (of a quick run a third), else after the transfer.
+fn unchanged(bench: &Bench<'_>, ends_after_s: Option<f64>) -> Result<Vec<Finding>> {
     let bytes = u64::from(bench.count(400, 100)) * 1_000_000;
     let since = Since::now(&bench.namespaces())?;
     let load = Load { to: bench.to(), bytes, time: Duration::from_mins(1), hash: true };
     let chaos = bench.arm()?;
     let running = Pour::start(bench.near(), bench.far(), &load)?;
-    let (chaos, ended) = match ends_after {
-        Some(after) => {
-            std::thread::sleep(after);
+    let ends_after_s = ends_after_s.map(|seconds| if bench.quick { seconds / 3.0 } else { seconds });
+    let chaos = match ends_after_s {
+        Some(seconds) => {
+            std::thread::sleep(Duration::from_secs_f64(seconds));
             chaos.stop()?;
-            (None, true)
+            None
         }
-        None => (Some(chaos), false),
+        None => Some(chaos),
     };
     let (poured, drained) = running.finish(Duration::from_secs(30))?;
     chaos.map(Chaos::stop).transpose()?;
@@ -57,12 +58,12 @@ fn unchanged(bench: &Bench<'_>, ends_after: Option<Duration>) -> Result<Vec<Find
         Finding::so(format!("{} MB, SHA-256 identical: {same}", drained.bytes / 1_000_000), "true", same),
         Finding::exactly("checksum errors", since.errors(&bench.namespaces())?, 0),
     ];
-    if ended {
+    if let Some(seconds) = ends_after_s {
         let took = drained.took_ns as f64 / 1e9;
         findings.push(Finding::so(
-            format!("took {took:.1} s"),
-            "more than 1 s: the rule ended before",
-            took > 1.0,
+            format!("took {took:.2} s"),
+            format!("more than {seconds:.2} s: the rule ended before"),
+            took > seconds,
         ));
     }
     Ok(findings)

@@ -35,17 +35,13 @@ pub(crate) fn to_ns(time: TimeSpec) -> Result<u64> {
     Ok(u64::try_from(time.tv_sec())? * 1_000_000_000 + u64::try_from(time.tv_nsec())?)
 }
 
-/// Waits for a point in time of `CLOCK_MONOTONIC`: sleeps, and reads the clock for the last 60 µs.
+/// Sleeps until a point in time of `CLOCK_MONOTONIC`. It does not spin: who sends notes when it did, and a
+/// real-time task that spins would keep the kernel's own threads waiting.
 pub(crate) fn wait_until(at_ns: u64) -> Result<()> {
-    const SPIN_NS: u64 = 60_000;
-    let wake_ns = at_ns.saturating_sub(SPIN_NS);
-    if now_ns()? < wake_ns {
-        let wake =
-            TimeSpec::new((wake_ns / 1_000_000_000).cast_signed(), (wake_ns % 1_000_000_000).cast_signed());
-        let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &wake);
-    }
     while now_ns()? < at_ns {
-        std::hint::spin_loop();
+        let wake =
+            TimeSpec::new((at_ns / 1_000_000_000).cast_signed(), (at_ns % 1_000_000_000).cast_signed());
+        let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &wake);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! in `chaos_tests::measure`.
 //!
 //! `traffic sink ADDRESS` and `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION` print one record a connection,
-//! with the counts of wire segments from `TCP_INFO`.
+//! with the counts of wire segments from `TCP_INFO`; `traffic resolve NAME` prints what a name leads to.
 
 mod clock;
 mod datagrams;
@@ -11,6 +11,7 @@ mod dialogue;
 mod held;
 mod names;
 mod pour;
+mod resolve;
 mod tcp_info;
 
 use std::{
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
         ["bulk", to, streams, segments, congestion] => {
             bulk(to.parse()?, streams.parse()?, segments.parse()?, congestion)
         }
+        ["resolve", name] => resolve::resolve(name),
         ["datagrams-in", at] => datagrams::receive(at.parse()?),
         ["datagrams-out", to, count, interval_ns, size, flows, ecn] => datagrams::send(
             to.parse()?,
@@ -68,7 +70,7 @@ fn main() -> Result<()> {
         }
         ["drain", at, hash] => pour::drain(at.parse()?, *hash == "1"),
         ["names", at] => names::serve(at.parse()?),
-        ["resolve", name, folder] => names::resolve(name, folder.as_ref()),
+        ["getaddrinfo", name, folder] => names::resolve(name, folder.as_ref()),
         other => bail!("`traffic {}` is none of what main.rs lists", other.join(" ")),
     }
 }

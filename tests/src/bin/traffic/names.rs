@@ -1,4 +1,4 @@
-//! `traffic names ADDRESS`: a name server that knows every name. `traffic resolve NAME FOLDER`: `getaddrinfo`.
+//! `traffic names ADDRESS`: a name server that knows every name. `traffic getaddrinfo NAME FOLDER`.
 
 use std::{
     ffi::CString,
