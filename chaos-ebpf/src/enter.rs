@@ -22,6 +22,10 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
         // Ours means judged already, for one hop. Another agent's comes from behind us in the
         // chain: we judged the packet before that agent took it.
         if marker == CHAOS_TAG.load() {
+            if skb.is_marked_twice() {
+                skb.mark_twice(false);
+                return NEXT;
+            }
             if direction == Direction::Ingress
                 && let Some(action) = route_again(skb)
             {

@@ -123,13 +123,19 @@ fn turned(job: &Job) -> u32 {
 /// None = it is none of those.
 #[inline(always)]
 pub(crate) fn route_again(skb: Skb) -> Option<i32> {
-    let [kind] = skb.raw::<u16, 1>(ETHERTYPE_OFFSET)?;
-    let [source] = skb.raw::<u32, 1>(MAC_HEADER_LEN.wrapping_add(IPV4_SOURCE))?;
-    if skb.ifindex() != LOOPBACK_IFINDEX || kind != ETH_IPV4 || Some(source) != unmapped(&DOCKER) {
+    if skb.ifindex() != LOOPBACK_IFINDEX || !is_dockers(skb) {
         return None;
     }
     // SAFETY: as in `leave`.
     Some(unsafe { bpf_redirect_neigh(LOOPBACK_IFINDEX, core::ptr::null_mut(), 0, 0) as i32 })
+}
+
+/// An answer of Docker's resolver.
+#[inline(always)]
+fn is_dockers(skb: Skb) -> bool {
+    let Some([kind]) = skb.raw::<u16, 1>(ETHERTYPE_OFFSET) else { return false };
+    let Some([source]) = skb.raw::<u32, 1>(MAC_HEADER_LEN.wrapping_add(IPV4_SOURCE)) else { return false };
+    kind == ETH_IPV4 && Some(source) == unmapped(&DOCKER)
 }
 
 /// Sends a copy on, the way the packet is going; not 0 = it could not.
@@ -164,11 +170,22 @@ fn copy(skb: Skb, job: &Job, flags: u32) -> i32 {
         }
         result
     } else {
+        let again = leaves_again(skb, flags);
+        skb.mark_twice(again);
         // SAFETY: the kernel passes a valid context.
-        unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, ingress(flags)) }
+        unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, if again { 0 } else { ingress(flags) }) }
     };
+    skb.mark_twice(false);
     skb.set_marker(before);
     result as i32
+}
+
+/// It was taken where it comes by the loopback device. There a packet needs the route that it left with, and
+/// loses it when it is redirected: it leaves once more instead, and both hooks let it pass.
+#[inline(always)]
+fn leaves_again(skb: Skb, flags: u32) -> bool {
+    let both = intern_flags::LOOPBACK | intern_flags::INGRESS;
+    flags & both == both && !is_dockers(skb)
 }
 
 #[inline(always)]
@@ -183,7 +200,9 @@ fn leave(skb: Skb, ifindex: u32, flags: u32) -> i32 {
     // `loopback_xmit` and devices without MAC header do not set the packet's type.
     // SAFETY: the kernel passes a valid context.
     unsafe { bpf_skb_change_type(skb.0, 0) };
-    if flags & intern_flags::LOOPBACK != 0 && flags & intern_flags::INGRESS == 0 {
+    let again = leaves_again(skb, flags);
+    skb.mark_twice(again);
+    if again || flags & (intern_flags::LOOPBACK | intern_flags::INGRESS) == intern_flags::LOOPBACK {
         // The route was lost on the way, and without one a loopback address is a martian.
         // SAFETY: a null parameter block of length 0 asks for a lookup by the packet's own addresses.
         return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
