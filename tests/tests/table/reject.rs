@@ -26,7 +26,7 @@ pub(crate) fn error(packet: &Packet, code: u8, code6: u8, word: u32) -> Vec<u8> 
         Net::V4 { src, dst, .. } => back.ip(dst.into(), src.into()).icmp(3, code, word),
         Net::V6 { src, dst, .. } if word == 0 => back.ip(dst.into(), src.into()).icmp(1, code6, 0),
         Net::V6 { src, dst, .. } => back.ip(dst.into(), src.into()).icmp(2, 0, word),
-        _ => panic!("{packet} has no IP header"),
+        Net::None | Net::Arp(..) | Net::Other(_) => panic!("{packet} has no IP header"),
     };
     answer.payload(quote).bytes()
 }
@@ -45,8 +45,9 @@ fn answered(row: Row) -> Row {
 }
 
 fn about(name: &'static str, rule: RuleBuilder, packet: Packet, code: u8, code6: u8) -> Row {
-    let mut row = answered(Row::egress(name, rule, packet.clone()));
-    row.after = Some(error(&packet, code, code6, 0));
+    let after = error(&packet, code, code6, 0);
+    let mut row = answered(Row::egress(name, rule, packet));
+    row.after = Some(after);
     row
 }
 
