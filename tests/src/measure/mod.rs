@@ -18,3 +18,4 @@ pub mod ping;
 pub mod probe;
 pub mod stats;
 pub mod tcp;
+pub mod wait;
