@@ -28,7 +28,8 @@ pub(super) struct Told {
 impl Engine {
     /// Ends the rules in these slots and waits until what they held has left, so that nothing new overtakes it.
     pub(super) fn release(&self, slots: impl Iterator<Item = u32>) {
-        let lined = |slot: &u32| self.actives.iter().any(|active| active.slot == *slot && active.needs_line());
+        let lined =
+            |slot: &u32| self.actives.iter().any(|active| active.slot == *slot && active.needs_line());
         let slots: Vec<u32> = slots.filter(lined).collect();
         let now_ns = boot_ns();
         for slot in &slots {
