@@ -3,11 +3,11 @@
 //! What depends on the machine is asked in [`crate::needs`].
 
 use chaos_common::{
-    fault::{FAULTS, FaultInfo},
+    fault::{FAULTS, FaultInfo, Need},
     packet::Class,
 };
 
-use crate::spec::{Proto, RuleSpec};
+use crate::spec::{Connections, Direction, MatchSpec, Proto, RuleSpec, TcpFlags};
 
 /// Why a rule is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,8 @@ pub fn set(rule: &RuleSpec) -> impl Iterator<Item = &'static FaultInfo> {
 ///
 /// # Errors
 /// A fault's parameters contradict each other or another fault of the rule, or no packet that the
-/// rule matches is of a protocol that the fault can act on.
+/// rule matches is of a protocol that the fault can act on; or a fault that answers connect(2) is
+/// asked for what a call cannot know.
 pub fn validate(rule: &RuleSpec) -> Result<(), Refusal> {
     for info in set(rule) {
         if let Some(check) = info.check {
@@ -39,7 +40,7 @@ pub fn validate(rule: &RuleSpec) -> Result<(), Refusal> {
         }
         protos(info.name, info.protos, &rule.matching.protos)?;
     }
-    Ok(())
+    connect(rule)
 }
 
 /// The fault can act on at least one of the protocols asked for.
@@ -76,9 +77,135 @@ fn protos(name: &str, able: &[Class], asked: &[Proto]) -> Result<(), Refusal> {
     })
 }
 
+/// A fault that answers connect(2) is asked before there is a packet, a route or a local end.
+fn connect(rule: &RuleSpec) -> Result<(), Refusal> {
+    if !rule.faults.acts_on_connect() {
+        return Ok(());
+    }
+    let name = set(rule).find(|info| info.needs.contains(&Need::ConnectHook)).map_or("", |info| info.name);
+    unknowable(rule).map_or(Ok(()), |(what, why)| {
+        Err(Refusal {
+            what: format!("--{name} answers connect() itself and cannot be asked for {what}: {why}"),
+            mend: "leave that out, or refuse on the wire with --reject or --reset syn".to_owned(),
+        })
+    })
+}
+
+/// What no call fulfils, and why.
+fn unknowable(rule: &RuleSpec) -> Option<(&'static str, &'static str)> {
+    let MatchSpec {
+        direction,
+        peers: _,
+        peer_ports: _,
+        locals,
+        local_ports,
+        protos: _,
+        interfaces,
+        except: _,
+        tcp_flags,
+        data_only,
+        share,
+        connections,
+        forwarded,
+    } = &rule.matching;
+    let alone = !rule.faults.acts_on_packets();
+    let conditions = [
+        (!locals.is_empty(), "an own address", "the kernel chooses it after connect() was allowed"),
+        (!local_ports.is_empty(), "an own port", "the kernel chooses it after connect() was allowed"),
+        (!interfaces.is_empty(), "an interface", "the route is looked up after connect() was allowed"),
+        (*tcp_flags != TcpFlags::default(), "TCP flags", "there is no packet yet"),
+        (*data_only, "packets with data only", "there is no packet yet"),
+        (
+            share.is_some(),
+            "a share of the flows",
+            "there is no flow yet (a share of the calls is part of the value: ETIMEDOUT,50%)",
+        ),
+        (*connections == Connections::Established, "established connections", "connect() makes new ones"),
+        (
+            *direction == Some(Direction::Ingress),
+            "what comes to the target",
+            "the target is who calls connect(); to refuse what others begin, name them as the target",
+        ),
+        (
+            rule.peer.is_some(),
+            "a peer on this machine",
+            "a call names an address and a port: give those as the peer of an `inject`",
+        ),
+        (alone && *forwarded, "forwarded packets", "whoever sends them has called connect() elsewhere"),
+        (
+            alone && rule.limits.max_bytes.is_some(),
+            "a limit in bytes",
+            "a call has none (--max-packets counts calls)",
+        ),
+    ];
+    conditions.into_iter().find(|(asked, ..)| *asked).map(|(_, what, why)| (what, why))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use chaos_common::fault::Faults;
+
     use super::*;
+    use crate::{
+        spec::{Limits, PortRange, Schedule},
+        targets::Target,
+    };
+
+    fn refused(change: impl Fn(&mut RuleSpec)) -> Option<Refusal> {
+        let mut faults = Faults::default();
+        for info in FAULTS.iter().filter(|info| info.name == "refuse") {
+            (info.parse)("ETIMEDOUT", &mut faults).expect("a value");
+        }
+        let mut rule = RuleSpec {
+            name: "test".to_owned(),
+            target: Target::Host,
+            peer: None,
+            matching: MatchSpec::default(),
+            faults,
+            schedule: Schedule::default(),
+            limits: Limits::default(),
+            shadow: false,
+            seed: None,
+            lease: Duration::from_secs(5),
+        };
+        change(&mut rule);
+        validate(&rule).err()
+    }
+
+    #[test]
+    fn what_a_call_knows_is_accepted() {
+        assert_eq!(refused(|_| ()), None);
+        assert_eq!(refused(|rule| rule.matching.peer_ports = vec![PortRange { first: 80, last: 90 }]), None);
+        assert_eq!(refused(|rule| rule.matching.protos = vec![Proto::Udp, Proto::Icmp]), None);
+        assert_eq!(refused(|rule| rule.matching.connections = Connections::New), None);
+        assert_eq!(refused(|rule| rule.matching.direction = Some(Direction::Both)), None);
+        assert_eq!(refused(|rule| rule.limits.max_packets = Some(1)), None);
+    }
+
+    #[test]
+    fn what_a_call_cannot_know_is_refused_with_what_works() {
+        type Change = fn(&mut RuleSpec);
+        let cases: [(&str, Change); 9] = [
+            ("own address", |rule| rule.matching.locals = vec!["10.0.0.0/8".parse().expect("a range")]),
+            ("own port", |rule| rule.matching.local_ports = vec![PortRange { first: 80, last: 80 }]),
+            ("interface", |rule| rule.matching.interfaces = vec!["eth0".to_owned()]),
+            ("TCP flags", |rule| rule.matching.tcp_flags = TcpFlags { syn: true, ..TcpFlags::default() }),
+            ("with data", |rule| rule.matching.data_only = true),
+            ("share of the flows", |rule| rule.matching.share = Some(0.5)),
+            ("established", |rule| rule.matching.connections = Connections::Established),
+            ("comes to", |rule| rule.matching.direction = Some(Direction::Ingress)),
+            ("bytes", |rule| rule.limits.max_bytes = Some(1)),
+        ];
+        for (word, change) in cases {
+            let refusal = refused(change).expect(word);
+            assert!(refusal.what.starts_with("--refuse") && refusal.what.contains(word), "{refusal:?}");
+            assert!(refusal.mend.contains("--reject or --reset syn"), "{refusal:?}");
+        }
+        let refusal = refused(|rule| rule.matching.protos = vec![Proto::Icmp]).expect("no ICMP");
+        assert!(refusal.what.contains("tcp and udp only"), "{refusal:?}");
+    }
 
     #[test]
     fn a_fault_of_one_protocol_and_a_match_of_another_exclude_each_other() {

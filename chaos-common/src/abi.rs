@@ -26,6 +26,8 @@ pub const CLAUSES_PER_PACKET: usize = 32;
 pub const BANKS: u32 = 4;
 /// Ports, as the index of a table.
 pub const PORTS: u32 = 65_536;
+/// Entries of [`Connect`] that a bank holds; they are looked at one by one.
+pub const CONNECTS_MAX: usize = 256;
 /// An interface index that no interface has: redirecting there drops without telling the sender
 /// (`NET_XMIT_DROP` from `TC_ACT_SHOT` at egress would; `net/core/filter.c`, Linux 6.1 to 6.18).
 pub const BLACKHOLE_IFINDEX: u32 = 0x7fff_fff0;
@@ -465,6 +467,49 @@ pub struct CgroupSets {
     pub peer: u32,
 }
 
+/// One alternative or exclusion of a rule that answers connect(2). Entries of a rule stand
+/// together, exclusions first; the first that is not [`connect_flags::USED`] ends the table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connect {
+    /// `SO_NETNS_COOKIE` of the caller's namespace.
+    pub netns: u64,
+    /// Inode of the cgroup whose hook looks at it; 0 = the root's.
+    pub cgroup: u64,
+    /// The peer's address, where `mask` has bits.
+    pub peer: Addr,
+    /// Bits of the address that count.
+    pub mask: Addr,
+    /// The rule's slot.
+    pub slot: u32,
+    /// See [`connect_flags`].
+    pub flags: u32,
+    /// First port, host order.
+    pub first_port: u16,
+    /// Last port.
+    pub last_port: u16,
+    /// Keeps the size a multiple of eight bytes.
+    pub reserved: u32,
+}
+
+/// Flags of [`Connect::flags`].
+pub mod connect_flags {
+    /// The entry is one; without it the table ends.
+    pub const USED: u32 = 1;
+    /// A call that fulfils it is *not* for this rule.
+    pub const EXCLUDES: u32 = 2;
+    /// The operator's traffic is protected in this namespace.
+    pub const PROTECT: u32 = 4;
+    /// IPv4 destinations.
+    pub const V4: u32 = 8;
+    /// IPv6 destinations.
+    pub const V6: u32 = 16;
+    /// Calls for TCP.
+    pub const TCP: u32 = 32;
+    /// Calls for UDP.
+    pub const UDP: u32 = 64;
+}
+
 /// What the normaliser's frames need to come back: kept out of the frame, found by a number in it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -491,6 +536,8 @@ pub mod intern_flags {
     pub const L3: u32 = 4;
     /// The loopback device.
     pub const LOOPBACK: u32 = 8;
+    /// It is our answer to a packet, and no rule's business.
+    pub const ANSWER: u32 = 16;
 }
 
 /// Words of the control table.
@@ -524,8 +571,8 @@ pub struct TestInput {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey, Header, Intern,
-        Owner, Rule, Set, TestInput,
+        CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
+        Header, Intern, Owner, Rule, Set, TestInput,
     };
 
     macro_rules! pod {
@@ -539,7 +586,7 @@ mod pod {
     }
 
     pod!(
-        CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey, Header, Intern,
-        Owner, Rule, Set, TestInput
+        CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
+        Header, Intern, Owner, Rule, Set, TestInput
     );
 }

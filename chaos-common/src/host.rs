@@ -9,15 +9,17 @@ use std::{
 
 use crate::{
     abi::{
-        CgroupSets, Clause, Count, Counters, Direction, DistTable, Flow, FlowKey, FlowMemory, FlowOrder,
-        Header, MemoryKey, Rule, RuleState, Set, Side,
+        CgroupSets, Clause, Connect, Count, Counters, Direction, DistTable, Flow, FlowKey, FlowMemory,
+        FlowOrder, Header, MemoryKey, Rule, RuleState, Set, Side,
     },
     compile::{Prefix, Tables},
+    connect::{self, Call, Rules},
     dist,
     dns::{self, patterns, query::Query},
     env::{Env, Word},
     job::Job,
     judge::{self, Steps},
+    life::{self, Life},
     packet::Addr,
     protect, wish,
     world::World,
@@ -209,6 +211,58 @@ impl World for Host {
 
     fn is_own_address(&self, netns: u64, addr: &Addr) -> bool {
         self.own_addresses.contains(&(netns, *addr))
+    }
+}
+
+impl Rules for Host {
+    fn connect(&self, index: u32) -> Option<&Connect> {
+        self.tables.connects.get(index as usize)
+    }
+
+    fn rule(&self, slot: u32) -> Option<&Rule> {
+        World::rule(self, slot)
+    }
+
+    fn state(&self, slot: u32) -> Option<&RuleState> {
+        World::state(self, slot)
+    }
+
+    fn count(&self, slot: u32, what: Count) {
+        World::count(self, slot, Direction::Egress, what, 1, 0);
+    }
+
+    fn is_protected(&self, key: &FlowKey) -> bool {
+        World::is_protected(self, key)
+    }
+}
+
+impl Host {
+    /// The slots of the rules that would act on a packet now: they match it, are about it, and are
+    /// alive. None when it is protected. Counts nothing.
+    #[must_use]
+    pub fn acting(&self, job: &Job) -> Vec<u32> {
+        let mut steps = HostSteps { host: self, job: *job };
+        if !steps.prepare() || !steps.gather() {
+            return Vec::new();
+        }
+        while steps.advance() {}
+        if steps.is_protected() {
+            return Vec::new();
+        }
+        let job = &steps.job;
+        let acts = |slot: &u32| {
+            let (rule, state) = (World::rule(self, *slot)?, World::state(self, *slot)?);
+            let alive = life::life(self, rule, state, job.now_ns) == Life::Active;
+            Some(alive && life::concerns(self, rule, job))
+        };
+        let matching = job.matches.slots.iter().take(job.matches.count as usize);
+        matching.filter(|slot| acts(slot) == Some(true)).copied().collect()
+    }
+
+    /// The errno with which a call of connect(2) fails; 0 = it goes on.
+    #[must_use]
+    pub fn connect(&self, call: &Call) -> u32 {
+        connect::judge(|index, scan| connect::look(self, call, index, scan))
     }
 }
 

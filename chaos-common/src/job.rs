@@ -105,6 +105,18 @@ impl Size {
     }
 }
 
+/// Where a packet is, in [`Job::place`].
+pub mod places {
+    /// At a device, leaving.
+    pub const EGRESS: u32 = 0;
+    /// At a device, coming.
+    pub const INGRESS: u32 = 1;
+    /// Behind the normaliser.
+    pub const RETURN: u32 = 2;
+    /// Behind the delay line.
+    pub const DUE: u32 = 3;
+}
+
 /// Flags of [`Job::flags`].
 pub mod job_flags {
     /// Judge it as it is: it comes from the normaliser, or there is nothing to cut.
@@ -165,6 +177,10 @@ pub struct Job {
     pub matches: Matches,
     /// Kinds of the rule that is asked which still have to be: see [`crate::abi::Rule::kinds`].
     pub kinds: u32,
+    /// See [`places`]: what the program that took the packet says to the one that judges it.
+    pub place: u32,
+    /// Keeps the next field aligned.
+    pub reserved: u32,
     /// The packet's ordinal in that rule and direction.
     pub ordinal: u64,
     /// What all want.

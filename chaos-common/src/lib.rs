@@ -15,6 +15,7 @@
 pub mod abi;
 #[cfg(feature = "user")]
 pub mod compile;
+pub mod connect;
 pub mod dist;
 pub mod dns;
 pub mod env;

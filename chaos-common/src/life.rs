@@ -2,6 +2,7 @@
 
 use crate::{
     abi::{Rule, RuleState, rule_flags},
+    env::Env,
     job::{Job, job_flags},
     lookup::{flow_hash, flow_key, has_flow, symmetric},
     packet::Class,
@@ -27,7 +28,7 @@ pub(crate) enum Life {
 
 /// See [`Life`].
 #[inline(always)]
-pub(crate) fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: u64) -> Life {
+pub(crate) fn life<E: Env>(env: &E, rule: &Rule, state: &RuleState, now_ns: u64) -> Life {
     if now_ns >= rule.expires_ns {
         return Life::Expired;
     }
@@ -41,16 +42,16 @@ pub(crate) fn life<W: World>(world: &W, rule: &Rule, state: &RuleState, now_ns: 
     if phase.is_some_and(|phase| phase >= rule.flap_on_ns) {
         return Life::Resting;
     }
-    if is_used_up(world, rule, state) {
+    if is_used_up(env, rule, state) {
         return Life::Limited;
     }
     Life::Active
 }
 
 #[inline(always)]
-fn is_used_up<W: World>(world: &W, rule: &Rule, state: &RuleState) -> bool {
-    (rule.max_packets != 0 && world.read(&state.packets) >= rule.max_packets)
-        || (rule.max_bytes != 0 && world.read(&state.bytes) >= rule.max_bytes)
+fn is_used_up<E: Env>(env: &E, rule: &Rule, state: &RuleState) -> bool {
+    (rule.max_packets != 0 && env.read(&state.packets) >= rule.max_packets)
+        || (rule.max_bytes != 0 && env.read(&state.bytes) >= rule.max_bytes)
 }
 
 /// Conditions that have no table: few rules reach them.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The address of the cloud's metadata service.
-const METADATA: Addr = mapped(0xa9fe_a9fe_u32.to_be());
+pub(crate) const METADATA: Addr = mapped(0xa9fe_a9fe_u32.to_be());
 
 const DHCP4: [u16; 2] = [67, 68];
 const DHCP6: [u16; 2] = [546, 547];
@@ -37,6 +37,14 @@ pub fn is_protected<W: World>(world: &W, job: &Job) -> bool {
     let port =
         FlowKey { netns: key.netns, local_port: key.local_port, proto: key.proto, ..FlowKey::default() };
     world.is_protected(&key) || world.is_protected(&peer) || (packet.has_ports() && world.is_protected(&port))
+}
+
+/// The port on which a DHCP server listens; the client connects to it to renew its lease.
+#[inline(always)]
+pub(crate) const fn is_dhcp_server(port: u16) -> bool {
+    let [server4, _] = DHCP4;
+    let [_, server6] = DHCP6;
+    port == server4 || port == server6
 }
 
 #[inline(always)]

@@ -1,6 +1,10 @@
 //! What a decision says; data only. `chaos-ebpf` takes it apart exhaustively and acts.
 
-use crate::{fault::FaultKind, packet::Addr};
+use crate::{
+    fault::FaultKind,
+    judge::opens_connection,
+    packet::{Addr, Packet},
+};
 
 /// What comes back instead of the packet, in [`Answer::what`]. Numbers and not an `enum`: they are
 /// read back from a map, where the verifier knows no variants.
@@ -14,6 +18,10 @@ pub mod answers {
     /// The answer to a DNS query.
     pub const DNS: u32 = 4;
 }
+
+/// How long `connect()` may hold its socket after it has sent a SYN, nanoseconds: microseconds, with room for a
+/// busy machine.
+const LOCKED_NS: u64 = 1_000_000;
 
 /// What comes back to the sender; the packet itself goes nowhere.
 #[repr(C)]
@@ -133,6 +141,18 @@ impl Verdict {
         if self.answer_by == 0 {
             self.answer_by = kind.number();
             self.answer = answer;
+        }
+    }
+
+    /// As [`Self::answer`], with an ICMP error. To the one that opens a connection it comes a moment later: on the
+    /// way of its own SYN it would find the socket locked by `connect()`, and `tcp_v4_err` and `tcp_v6_err`
+    /// (Linux 6.18; `LockDroppedIcmps` in `/proc/net/netstat`) only note an error then. The SYN sent again, a
+    /// second later, would be the first to be heard of.
+    #[inline(always)]
+    pub const fn refuse(&mut self, kind: FaultKind, packet: &Packet, answer: Answer) {
+        self.answer(kind, answer);
+        if opens_connection(packet) {
+            self.delay(kind, LOCKED_NS);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use crate::{
     abi::{Count, Direction, MemoryKey, Rule, RuleState, rule_flags},
-    env::{Draws, mix},
+    env::{Draws, Env, mix},
     fault::Case,
-    job::{Job, job_flags},
+    job::{Job, Size, job_flags},
     life::{Life, concerns, life},
     lookup::{flow_key, has_flow, symmetric},
     verdict::{Verdict, verdict_flags},
@@ -119,7 +119,7 @@ pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32
     if wish.is_pass() {
         return false;
     }
-    if !take_budget(world, rule, state, job) {
+    if !take_budget(world, rule, state, &job.size) {
         count(world, slot, job, Count::Limited);
         return follow_held(world, (rule, slot), job, verdict_flags::ORDERED) != begins::NOTHING;
     }
@@ -253,27 +253,27 @@ fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) {
 }
 
 #[inline(always)]
-fn ordinal<W: World>(world: &W, rule: &Rule, state: &RuleState, direction: Direction) -> u64 {
+pub(crate) fn ordinal<E: Env>(env: &E, rule: &Rule, state: &RuleState, direction: Direction) -> u64 {
     let [egress, ingress] = &state.ordinals;
     match (rule.flags & rule_flags::ORDINAL != 0, direction) {
         (false, _) => 0,
-        (true, Direction::Egress) => world.fetch_add(egress, 1),
-        (true, Direction::Ingress) => world.fetch_add(ingress, 1),
+        (true, Direction::Egress) => env.fetch_add(egress, 1),
+        (true, Direction::Ingress) => env.fetch_add(ingress, 1),
     }
 }
 
 /// Books a hit against the limits; false = nothing was left.
 #[inline(always)]
-fn take_budget<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
+pub(crate) fn take_budget<E: Env>(env: &E, rule: &Rule, state: &RuleState, size: &Size) -> bool {
     if rule.max_packets != 0 {
-        let before = world.fetch_add(&state.packets, job.size.segments);
-        if before.saturating_add(job.size.segments) > rule.max_packets {
+        let before = env.fetch_add(&state.packets, size.segments);
+        if before.saturating_add(size.segments) > rule.max_packets {
             return false;
         }
     }
     if rule.max_bytes != 0 {
-        let before = world.fetch_add(&state.bytes, job.size.bytes);
-        return before.saturating_add(job.size.bytes) <= rule.max_bytes;
+        let before = env.fetch_add(&state.bytes, size.bytes);
+        return before.saturating_add(size.bytes) <= rule.max_bytes;
     }
     true
 }

@@ -12,8 +12,8 @@ use std::{
 
 use chaos_common::{
     abi::{
-        ABI_VERSION, CgroupKey, CgroupSets, Clause, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
-        FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
+        ABI_VERSION, CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow,
+        FlowKey, FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
         TestInput,
     },
     dns::{
@@ -32,6 +32,7 @@ use chaos_common::{
         mtu::Mtu,
         partition::Partition,
         rate::{Rate, RateState},
+        refuse::Refuse,
         reject::Reject,
         reorder::{Reorder, ReorderState},
         reset::Reset,
@@ -117,6 +118,7 @@ fn tables() -> Vec<Layout> {
         layout!(Scan, whole),
         layout!(Asked { query, scan, reserved }),
         layout!(Intern { macs, ifindex, mark, flags, netns }),
+        layout!(Connect { netns, cgroup, peer, mask, slot, flags, first_port, last_port, reserved }),
         layout!(TestInput { now_ns, random, direction, cgroups }),
     ]
 }
@@ -174,6 +176,7 @@ fn rules() -> Vec<Layout> {
         layout!(Mtu { bytes, reply }),
         layout!(Dns { mode, count, names, delay_ns, code, shape, addr4, reserved, addr6 }),
         layout!(Reset { when, probability, per_connection, reserved, after }),
+        layout!(Refuse { errno, probability }),
         layout!(Reject { enabled, reset, code, code6 }),
         layout!(Stall { enabled, reserved, close_ns }),
         layout!(Rate { bits_per_second, byte_time, burst_ns, queue_ns, flags, reserved }),
@@ -233,6 +236,8 @@ fn jobs() -> Vec<Layout> {
             judged,
             matches,
             kinds,
+            place,
+            reserved,
             ordinal,
             verdict
         }),

@@ -6,6 +6,7 @@ mod bursts;
 #[expect(unreachable_pub, reason = "a library for the fuzz targets")]
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+mod connect;
 mod corpus;
 mod dist;
 mod dns;

@@ -1,43 +1,38 @@
-//! A packet's way at a device, and when it comes back from the normaliser.
+//! The program that judges: a packet's way at a device, and when it comes back from a private one.
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
 use aya_log_ebpf::debug;
 use chaos_common::{
     abi::{DeviceKey, Direction, Intern, device_flags, dims, intern_flags},
-    job::{Job, Size, job_flags},
+    job::{Job, Size, job_flags, places},
     judge::{Action, judge},
     world::World as _,
 };
 
 use crate::{
-    effect::{NEXT, apply, begin_way, normalise, note_failure, restore, route_again, send_on, size_of_returned},
+    effect::{NEXT, apply, begin_way, normalise, note_failure, restore, send_on, size_of_returned},
     error::Error,
     frame::Skb,
-    globals::CHAOS_TAG,
     maps::CHAOS_DEVICES,
-    maps::CHAOS_NETNS,
     steps::{Proved, job},
     world::Tables,
 };
 
-/// The classifier of a device.
+/// Judges a packet where it was taken.
 #[inline(always)]
-pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
-    let skb = Skb::new(ctx);
-    let marker = skb.marker();
-    if marker != 0 {
-        // Ours means judged already, for one hop. Another agent's comes from behind us in the
-        // chain: we judged the packet before that agent took it.
-        if marker == CHAOS_TAG.load() {
-            if direction == Direction::Ingress
-                && let Some(action) = route_again(skb)
-            {
-                return action;
-            }
-            skb.set_marker(0);
-        }
-        return NEXT;
+pub(crate) fn judged(ctx: &TcContext) -> i32 {
+    match job().map(|job| job.place) {
+        Some(places::EGRESS) => device(ctx, Direction::Egress),
+        Some(places::INGRESS) => device(ctx, Direction::Ingress),
+        Some(place) => private(ctx, place),
+        None => NEXT,
     }
+}
+
+/// A packet at a device.
+#[inline(always)]
+fn device(ctx: &TcContext, direction: Direction) -> i32 {
+    let skb = Skb::new(ctx);
     let Some(tables) = Tables::armed(skb) else { return NEXT };
     match try_device(&tables, direction) {
         Ok(action) => action,
@@ -92,45 +87,32 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
 /// Fills in where the packet is.
 #[inline(always)]
 fn begin(tables: &Tables, job: &mut Job, ifindex: u32, direction: Direction) -> Result<(), Error> {
-    let netns = *CHAOS_NETNS.get(0).ok_or(Error::Tables)?;
-    let key = DeviceKey { netns, ifindex, bank: tables.bank };
+    let key = DeviceKey { netns: job.netns, ifindex, bank: tables.bank };
     // SAFETY: entries of the bank that is read are neither changed nor removed.
     job.device = *unsafe { CHAOS_DEVICES.get(key) }.ok_or(Error::UnknownDevice)?;
-    job.netns = netns;
     job.bank = tables.bank;
     job.direction = direction as u32;
     job.flags = 0;
     Ok(())
 }
 
-/// The program at the normaliser's near end: one wire packet, judged as if it were still on its device.
+/// A packet that comes from a private device: one wire packet, judged as if it were still on its own; or one whose
+/// time has come, on which what began to let nothing through while it waited acts, too.
 #[inline(always)]
-pub(crate) fn returned(ctx: &TcContext) -> i32 {
+fn private(ctx: &TcContext, place: u32) -> i32 {
     let skb = Skb::new(ctx);
     let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
-    // A copy that was judged already; or nothing is armed any more: it was on its way when it ended.
-    if skb.marker() == CHAOS_TAG.load() {
+    let is_due = place == places::DUE;
+    // An answer waited only to come a moment later.
+    if is_due && entry.flags & intern_flags::ANSWER != 0 {
         return send_on(skb, entry);
     }
-    match resume(skb, (number, entry), job_flags::FINAL) {
+    let flags = if is_due { job_flags::FINAL | job_flags::HELD } else { job_flags::FINAL };
+    match resume(skb, (number, entry), flags) {
+        Some(_) if is_due => TC_ACT_SHOT,
         Some(job) => apply(skb, job),
         None => send_on(skb, entry),
     }
-}
-
-/// The program behind the delay line: the packet's time has come. What began to let nothing through while
-/// it waited acts on it, too.
-#[inline(always)]
-pub(crate) fn due(ctx: &TcContext) -> i32 {
-    let skb = Skb::new(ctx);
-    let Some((number, entry)) = restore(skb) else { return TC_ACT_SHOT };
-    if let Some(tables) = Tables::armed(skb)
-        && tables.header().is_some_and(|header| header.dims & dims::CUTS != 0)
-        && resume(skb, (number, entry), job_flags::FINAL | job_flags::HELD).is_some()
-    {
-        return TC_ACT_SHOT;
-    }
-    send_on(skb, entry)
 }
 
 /// Judges a packet that was taken from its device; none = no rule wants anything.

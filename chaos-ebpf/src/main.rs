@@ -5,7 +5,9 @@
 #![expect(internal_features, reason = "the only way to an atomic add on bpf: core::intrinsics::atomic_xadd")]
 
 mod classify;
+mod connect;
 mod effect;
+mod enter;
 mod error;
 mod frame;
 mod globals;
@@ -18,34 +20,40 @@ mod world;
 
 use aya_ebpf::{
     helpers::bpf_redirect_peer,
-    macros::{cgroup_sock, classifier},
-    programs::{SockContext, TcContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, SockContext, TcContext},
 };
-use chaos_common::{abi::Direction, packet::mapped};
+use chaos_common::{abi::Direction, job::places, packet::mapped};
 
 /// Packets that leave a device.
 #[classifier]
 pub(crate) fn chaos_egress(ctx: TcContext) -> i32 {
     let _ = globals::CHAOS_ABI.load();
-    classify::device(&ctx, Direction::Egress)
+    enter::device(&ctx, Direction::Egress)
 }
 
 /// Packets that come to a device.
 #[classifier]
 pub(crate) fn chaos_ingress(ctx: TcContext) -> i32 {
-    classify::device(&ctx, Direction::Ingress)
+    enter::device(&ctx, Direction::Ingress)
 }
 
 /// Wire packets at the normaliser's near end.
 #[classifier]
 pub(crate) fn chaos_return(ctx: TcContext) -> i32 {
-    classify::returned(&ctx)
+    enter::private(&ctx, places::RETURN)
 }
 
 /// Packets whose time in the delay line is over.
 #[classifier]
 pub(crate) fn chaos_due(ctx: TcContext) -> i32 {
-    classify::due(&ctx)
+    enter::private(&ctx, places::DUE)
+}
+
+/// Judges what the others hand over.
+#[classifier]
+pub(crate) fn chaos_core(ctx: TcContext) -> i32 {
+    classify::judged(&ctx)
 }
 
 /// Wire packets at the normaliser's far end: back to the near end's namespace.
@@ -85,6 +93,29 @@ pub(crate) fn chaos_bind6(ctx: SockContext) -> i32 {
 pub(crate) fn chaos_release(ctx: SockContext) -> i32 {
     owner::released(&ctx);
     1
+}
+
+/// A process of a target cgroup connects to an IPv4 address.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn chaos_connect4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; the verifier checks the access.
+    let addr = unsafe { (*ctx.sock_addr).user_ip4 };
+    connect::called(&ctx, mapped(addr))
+}
+
+/// A process of a target cgroup connects to an IPv6 address, or to an IPv4 address written as one.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn chaos_connect6(ctx: SockAddrContext) -> i32 {
+    let sock_addr = ctx.sock_addr;
+    // SAFETY: the kernel passes a valid context; the verifier checks the access.
+    let a = unsafe { (*sock_addr).user_ip6[0] };
+    // SAFETY: as above.
+    let b = unsafe { (*sock_addr).user_ip6[1] };
+    // SAFETY: as above.
+    let c = unsafe { (*sock_addr).user_ip6[2] };
+    // SAFETY: as above.
+    let d = unsafe { (*sock_addr).user_ip6[3] };
+    connect::called(&ctx, [a, b, c, d])
 }
 
 /// `loop {}`, not `unreachable`: a panic that survives makes the verifier refuse the program.

@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
         FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
     },
     dns::{
@@ -25,6 +25,10 @@ const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 /// not a constant, so that an instance can be loaded before its namespace is there.
 #[map]
 pub(crate) static CHAOS_NETNS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The program that judges, shared by all instances: the verifier proves it once. Written by the agent.
+#[map]
+pub(crate) static CHAOS_CORE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Control words. Written by the agent (generation, stop) and here (failures).
 #[map]
@@ -45,6 +49,11 @@ pub(crate) static CHAOS_CLAUSES: Array<Clause> = Array::with_max_entries(BANKS *
 /// Rules: bank * rules + slot. Written by the agent, in the bank that is not read.
 #[map]
 pub(crate) static CHAOS_RULES: Array<Rule> = Array::with_max_entries(BANKS * 256, MMAPABLE);
+
+/// What answers connect(2): bank * 256 + place. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_CONNECT: Array<Connect> =
+    Array::with_max_entries(BANKS * CONNECTS_MAX as u32, MMAPABLE);
 
 /// Set numbers by port: (bank * 2 + side) * 65536 + port. Written by the agent likewise.
 #[map]

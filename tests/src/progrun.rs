@@ -32,6 +32,8 @@ pub struct Row {
     pub packet: Packet,
     /// What goes in before it, through the same rules.
     pub before: Vec<Packet>,
+    /// When that is judged, nanoseconds after [`NOW_NS`]; none = when the packet itself is.
+    pub before_ns: Option<u64>,
     /// Which way, when, from which socket.
     pub given: Given,
     /// What must happen to it.
@@ -55,6 +57,7 @@ impl Row {
             lease_ns: u64::MAX - NOW_NS,
             packet,
             before: Vec::new(),
+            before_ns: None,
             given: Given { input, direction: Direction::Egress, ifindex: PLAIN },
             fate: Fate::Pass,
             after: None,
@@ -117,6 +120,13 @@ impl Row {
         self
     }
 
+    /// On another device of [`crate::oracle::devices`].
+    #[must_use]
+    pub fn on(mut self, ifindex: u32) -> Self {
+        self.given.ifindex = ifindex;
+        self
+    }
+
     /// So many packets like it went through before.
     #[must_use]
     pub fn after(mut self, count: usize) -> Self {
@@ -129,6 +139,21 @@ impl Row {
     pub fn after_packet(mut self, packet: Packet) -> Self {
         self.before.push(packet);
         self
+    }
+
+    /// What goes through before is judged this many nanoseconds after [`NOW_NS`].
+    #[must_use]
+    pub const fn earlier_at(mut self, offset_ns: u64) -> Self {
+        self.before_ns = Some(offset_ns);
+        self
+    }
+
+    /// What the packets that go through before meet.
+    #[must_use]
+    pub fn given_before(&self) -> Given {
+        let mut given = self.given;
+        given.input.now_ns = self.before_ns.map_or(given.input.now_ns, |offset| NOW_NS + offset);
+        given
     }
 
     /// It must vanish: matched and dropped once.
@@ -264,10 +289,10 @@ fn check(outcome: Outcome, row: &Row) -> Result<()> {
         ensure!(holds(&outcome.verdict), "the verdict is not as expected: {:?}", outcome.verdict);
     }
     match (&outcome.bytes, &row.after) {
-        (Some(bytes), Some(after)) => check_bytes(after, bytes, row.fate)?,
+        (Some(bytes), Some(after)) => check_bytes(after, bytes, is_away(row.fate, &outcome.verdict))?,
         // An answer that no row describes is judged by others.
         (Some(bytes), None) if row.fate != Fate::Answer && outcome.verdict.corrupt_by == 0 => {
-            check_bytes(&row.packet.bytes(), bytes, row.fate)?;
+            check_bytes(&row.packet.bytes(), bytes, is_away(row.fate, &outcome.verdict))?;
         }
         _ => {}
     }
@@ -278,10 +303,15 @@ fn check(outcome: Outcome, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// The packet must be as it was; on its way to the normaliser the addresses of its MAC header
+/// It went into a private device, or the answer to it did.
+fn is_away(fate: Fate, verdict: &Verdict) -> bool {
+    matches!(fate, Fate::Normalise | Fate::Hold) || (fate == Fate::Answer && verdict.hold_by != 0)
+}
+
+/// The packet must be as it was; on its way to a private device the addresses of its MAC header
 /// carry our number.
-fn check_bytes(before: &[u8], after: &[u8], fate: Fate) -> Result<()> {
-    let from = if matches!(fate, Fate::Normalise | Fate::Hold) { 12 } else { 0 };
+fn check_bytes(before: &[u8], after: &[u8], away: bool) -> Result<()> {
+    let from = if away { 12 } else { 0 };
     let differs = before.iter().zip(after).skip(from).position(|(before, after)| before != after);
     if let Some(place) = differs {
         bail!("the packet changed at offset {}: {after:02x?}", from + place);

@@ -9,15 +9,18 @@ use chaos_agent::datapath::{Object, PROGRAMS};
 use chaos_tests::require_root;
 
 /// Instructions that the verifier may look at, all ways together (`verified_insns`).
-const BUDGETS: [(&str, u32); 8] = [
-    ("chaos_egress", 150_000),
-    ("chaos_ingress", 150_000),
-    ("chaos_return", 150_000),
+const BUDGETS: [(&str, u32); 11] = [
+    ("chaos_egress", 1_000),
+    ("chaos_ingress", 1_000),
+    ("chaos_return", 1_000),
     ("chaos_bounce", 100),
-    ("chaos_due", 150_000),
+    ("chaos_core", 150_000),
+    ("chaos_due", 1_000),
     ("chaos_bind4", 2_000),
     ("chaos_bind6", 2_000),
     ("chaos_release", 2_000),
+    ("chaos_connect4", 10_000),
+    ("chaos_connect6", 10_000),
 ];
 
 #[test]
@@ -44,6 +47,9 @@ fn every_program_loads_within_its_budget() {
 
 fn load(program: &mut Program) -> Result<(), aya::programs::ProgramError> {
     if let Program::SchedClassifier(program) = program {
+        return program.load();
+    }
+    if let Program::CgroupSockAddr(program) = program {
         return program.load();
     }
     let program: &mut CgroupSock = program.try_into()?;

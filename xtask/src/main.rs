@@ -4,6 +4,7 @@ mod build_ebpf;
 mod cargo;
 mod demo;
 mod docs;
+mod fidelity;
 mod packages;
 mod privilege;
 mod process;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Options),
     /// Show loss and a partition between a client and a real redis, and check what they did
     Demo(demo::Options),
+    /// Measure what every kind of fault does, row by row, against its bounds
+    Fidelity(fidelity::Options),
     #[command(hide = true)]
     DemoLab(demo::lab::Options),
     #[command(hide = true)]
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(options) => build_ebpf::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Fidelity(options) => fidelity::run(&options),
         Command::DemoLab(options) => demo::lab::run(&options),
         Command::DemoClient(options) => demo::client::run(&options),
         Command::Docs(options) => docs::run(&options),

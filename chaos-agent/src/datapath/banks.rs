@@ -9,7 +9,10 @@ use std::{
 
 use aya::maps::MapError;
 use chaos_common::{
-    abi::{BANKS, CgroupKey, CgroupSets, Device, DeviceKey, Header, PORTS, RULES_MAX, control, dims},
+    abi::{
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Connect, Device, DeviceKey, Header, PORTS, RULES_MAX,
+        control, dims,
+    },
     compile::{Prefix, Tables},
     packet::unmapped,
 };
@@ -109,11 +112,20 @@ impl Maps {
                 });
             }
         }
+        self.write_connects(bank, tables);
         self.headers.set(bank, absolute(&tables.header, base));
         self.write_devices(bank, base, tables)?;
         self.write_nets(bank, base, tables)?;
         self.write_ports(bank, base, tables);
         self.write_cgroups(bank, base, tables)
+    }
+
+    /// An entry that is off ends the table.
+    fn write_connects(&mut self, bank: usize, tables: &Tables) {
+        let end = [Connect::default()];
+        for (index, entry) in tables.connects.iter().chain(&end).take(CONNECTS_MAX).enumerate() {
+            self.connects.set(bank * CONNECTS_MAX + index, *entry);
+        }
     }
 
     fn write_devices(&mut self, bank: usize, base: u32, tables: &Tables) -> Result<(), DatapathError> {

@@ -237,7 +237,7 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
 }
 
 /// The program, loaded when it is first needed.
-fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+pub(super) fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
     let program = classifier(ebpf, name)?;
     if program.fd().is_err() {
         program.load().map_err(|error| DatapathError::load(name, &error))?;

@@ -4,6 +4,7 @@
 mod attach;
 mod banks;
 mod bpffs;
+mod connects;
 mod error;
 mod instance;
 mod lever;
@@ -17,6 +18,8 @@ mod telemetry;
 
 pub(crate) use attach::has_tcx;
 pub use attach::{AttachMode, Attached, How};
+pub use connects::ConnectHooks;
+pub(crate) use connects::can_refuse;
 pub use error::DatapathError;
 pub use instance::{Instance, InstanceSpec, Spare};
 pub use lever::disarm_all;

@@ -11,27 +11,32 @@ use super::{DatapathError, Maps, bpffs::PrivateBpffs};
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
 
 /// Every program of the object.
-pub const PROGRAMS: [&str; 8] = [
+pub const PROGRAMS: [&str; 11] = [
     "chaos_egress",
     "chaos_ingress",
     "chaos_return",
     "chaos_bounce",
     "chaos_due",
+    "chaos_core",
     "chaos_bind4",
     "chaos_bind6",
     "chaos_release",
+    "chaos_connect4",
+    "chaos_connect6",
 ];
 
 /// The one table that each instance has for itself.
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 27] = [
+pub(super) const SHARED: [&str; 29] = [
     "CHAOS_CONTROL",
+    "CHAOS_CORE",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
     "CHAOS_CLAUSES",
     "CHAOS_RULES",
+    "CHAOS_CONNECT",
     "CHAOS_PORTS",
     "CHAOS_DEVICES",
     "CHAOS_NETS4",
@@ -137,6 +142,11 @@ pub fn instructions(object: &Object) -> Result<Vec<(String, u32)>, DatapathError
         let loaded = match program {
             Program::SchedClassifier(program) => program.load().and_then(|()| program.info()),
             Program::CgroupSock(program) => program.load().and_then(|()| program.info()),
+            Program::CgroupSockAddr(program) => match program.load().and_then(|()| program.info()) {
+                // Before Linux 5.18; a row of its own says so, and only one kind of fault needs it.
+                Err(_) if !super::connects::can_refuse() => continue,
+                loaded => loaded,
+            },
             _ => return Err(DatapathError::Object(format!("the program `{name}` is of an unexpected kind"))),
         };
         let info = loaded.map_err(|error| DatapathError::load(name, &error))?;

@@ -4,12 +4,15 @@ use std::{mem::offset_of, os::fd::AsFd as _, sync::Arc};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
+    maps::{
+        HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray, lpm_trie::Key,
+    },
 };
 use chaos_common::{
     abi::{
-        BANKS, CgroupKey, CgroupSets, Clause, Counters, DIST_TABLES, Device, DeviceKey, Direction, DistTable,
-        Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState, Set, control,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device,
+        DeviceKey, Direction, DistTable, Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState,
+        Set, control,
     },
     dist,
     dns::{
@@ -20,6 +23,7 @@ use chaos_common::{
 
 use super::{
     DatapathError, DirectionCounters, KernelLog,
+    instance::loaded,
     line_watch::{HELD, TableWatch},
     memory::Mapped,
 };
@@ -35,11 +39,13 @@ pub(super) type StateWords = [u64; size_of::<RuleState>() / 8];
 
 /// The shared tables.
 pub struct Maps {
+    _core: ProgramArray<MapData>,
     pub(super) control: Arc<Mapped<u64>>,
     pub(super) headers: Mapped<Header>,
     pub(super) sets: Mapped<Set>,
     pub(super) clauses: Mapped<Clause>,
     pub(super) rules: Arc<Mapped<Rule>>,
+    pub(super) connects: Mapped<Connect>,
     pub(super) ports: Mapped<u32>,
     states: Arc<Mapped<StateWords>>,
     dists: Mapped<DistTable>,
@@ -88,17 +94,22 @@ impl Taker<'_> {
 
 impl Maps {
     /// Takes the tables out of an instance; others find them pinned.
+    ///
+    /// The program that judges is loaded from that instance, and stays loaded as long as the tables.
     pub fn take(ebpf: &mut Ebpf, with_log: bool) -> Result<Self, DatapathError> {
+        let core = install_core(ebpf)?;
         let log = if with_log { KernelLog::open(ebpf) } else { None };
         let mut taker = Taker(ebpf);
         let banks = BANKS as usize;
         let capacity = CAPACITY as usize;
         Ok(Self {
+            _core: core,
             control: Arc::new(taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?),
             headers: taker.mapped("CHAOS_HEADERS", banks)?,
             sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
             clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
             rules: Arc::new(taker.mapped("CHAOS_RULES", banks * capacity)?),
+            connects: taker.mapped("CHAOS_CONNECT", banks * CONNECTS_MAX)?,
             ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
             states: Arc::new(taker.mapped("CHAOS_STATES", capacity)?),
             dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,
@@ -216,6 +227,16 @@ impl Maps {
             log.flush();
         }
     }
+}
+
+/// Loads the program that judges, and puts it where the programs of all instances find it.
+fn install_core(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DatapathError> {
+    const PROGRAM: &str = "chaos_core";
+    let mut place: ProgramArray<MapData> = Taker(ebpf).take("CHAOS_CORE")?;
+    let program = loaded(ebpf, PROGRAM)?;
+    let fd = program.fd().map_err(|error| DatapathError::load(PROGRAM, &error))?;
+    place.set(0, fd, 0).map_err(|error| DatapathError::table("CHAOS_CORE", &error))?;
+    Ok(place)
 }
 
 /// Sets an entry of a hash table.

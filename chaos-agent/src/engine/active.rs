@@ -10,12 +10,13 @@ use chaos_common::{
 use super::{
     clock::{boot_ns, nanos},
     devices::{self, Chosen},
-    rules,
+    refusals, rules,
     site::Site,
     types::EngineError,
 };
 use crate::{
     cgroup::CgroupRef,
+    net::link::Link,
     netns::NetnsId,
     spec::{Endpoint, RuleSpec},
     targets::{self, NamespaceRef, Resolved, Watcher},
@@ -151,9 +152,18 @@ impl Active {
         ))
     }
 
+    /// The devices where it applies to packets.
+    pub(super) fn devices(&self, links: &[Link]) -> Vec<Chosen> {
+        if self.spec.faults.acts_on_packets() {
+            devices::choose(links, &self.spec.matching.interfaces)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// What the compiler takes for it in one namespace.
     pub(super) fn input(&self, share: &Share, site: &Site) -> (RuleInput, Vec<Chosen>) {
-        let chosen = devices::choose(&site.links, &self.spec.matching.interfaces);
+        let chosen = self.devices(&site.links);
         let direction = rules::direction(&self.spec);
         let netns = site.instance.cookie();
         let place = |device: &Chosen| devices::place(netns, device, &site.links, direction);
@@ -164,6 +174,7 @@ impl Active {
                 list.iter().map(|c| c.id).collect()
             }
         };
+        let cgroups = ids(&share.cgroups);
         let clauses: Vec<ClauseInput> = rules::clauses(&self.spec.matching, &share.peers);
         let input = RuleInput {
             name: self.spec.name.clone(),
@@ -171,7 +182,8 @@ impl Active {
             rule: self.rule(),
             places: chosen.iter().map(place).collect(),
             classes: rules::classes(&self.spec),
-            cgroups: ids(&share.cgroups),
+            connects: refusals::places(&self.spec, &cgroups, netns, site.protect),
+            cgroups,
             peer_cgroups: ids(&share.peer_cgroups),
             clauses,
             exclusions: rules::exclusions(&self.spec.matching.except),

@@ -92,6 +92,7 @@ impl Engine {
         let input = self.input(&shares)?;
         let mut tables = compile(&input)?;
         let cgroups = self.cgroups();
+        self.refusals.cover(&self.object, self.hierarchy.as_ref(), &cgroups, &tables)?;
         let mut events = self.learn_owners(tables.header.dims, &cgroups)?;
         for site in self.sites.values_mut() {
             events.extend(site.attach()?);
@@ -99,7 +100,10 @@ impl Engine {
         let programs = self.sites.values().flat_map(|site| site.instance.filter_programs()).collect();
         self.registration.set_programs(programs)?;
         self.start_clocks(fresh, &mut tables)?;
+        // Before the rules are there, so that what tells the peers gets out.
+        events.extend(self.end_connections(&tables, fresh)?);
         self.maps.swap(&tables)?;
+        self.refusals.release(&tables);
         let that = |needs: fn(&Active) -> bool| -> Vec<NetnsId> {
             let needing = shares.iter().filter(|(index, _)| self.actives.get(*index).is_some_and(needs));
             needing.map(|(_, share)| share.namespace.netns.id()).collect()
@@ -189,7 +193,7 @@ impl Engine {
         Ok(input)
     }
 
-    fn cgroups(&self) -> BTreeMap<u64, CgroupRef> {
+    pub(super) fn cgroups(&self) -> BTreeMap<u64, CgroupRef> {
         let all = self.actives.iter().flat_map(Active::cgroups);
         all.map(|cgroup| (cgroup.id, cgroup.clone())).collect()
     }

@@ -7,7 +7,9 @@ mod devices;
 mod owners;
 mod plan;
 mod protect;
+mod refusals;
 mod registry;
+mod resets;
 mod rules;
 mod site;
 mod stop;
@@ -24,7 +26,10 @@ use std::{
 
 use chaos_common::abi::Direction;
 
-use self::{active::Active, owners::Owners, protect::Protected, registry::Registration, site::Site};
+use self::{
+    active::Active, owners::Owners, protect::Protected, refusals::Refusals, registry::Registration,
+    resets::Resets, site::Site,
+};
 pub use self::{
     stop::stop_all,
     sweep::sweep,
@@ -54,6 +59,10 @@ pub struct Engine {
     sites: BTreeMap<NetnsId, Site>,
     line: Option<Arc<LineThread>>,
     owners: Owners,
+    refusals: Refusals,
+    resets: Resets,
+    /// What happened while it was armed; the first tick tells.
+    noted: Vec<Event>,
     maps: Maps,
     object: Arc<Object>,
     spare: Option<JoinHandle<Result<Spare, DatapathError>>>,
@@ -98,6 +107,9 @@ impl Engine {
             line: None,
             told: waiting::Told::default(),
             owners: Owners::default(),
+            refusals: Refusals::default(),
+            resets: Resets::default(),
+            noted: Vec::new(),
             maps,
             object,
             spare: None,
@@ -118,7 +130,9 @@ impl Engine {
     fn arm(&mut self) -> Result<(), EngineError> {
         self.prepare()?;
         let fresh: Vec<u32> = self.actives.iter().map(|active| active.slot).collect();
-        self.swap(&fresh)?;
+        self.noted = self.swap(&fresh)?;
+        // That its devices are covered is what arming means.
+        self.noted.retain(|event| event.kind != EventKind::Devices);
         self.renewed = Instant::now();
         Ok(())
     }
@@ -135,6 +149,7 @@ impl Engine {
         self.maps.flush_log();
         let mut events = self.follow_targets();
         let mut moved = !events.is_empty();
+        events.append(&mut self.noted);
         for site in self.sites.values_mut() {
             moved |= site.has_changed();
         }
@@ -147,6 +162,7 @@ impl Engine {
                 )),
             }
         }
+        events.extend(self.end_idle());
         if self.looked.elapsed() >= LOOK_AGAIN {
             self.looked = Instant::now();
             events.extend(self.look_after()?);

@@ -113,12 +113,12 @@ pub(super) fn seed_flows(maps: &mut Maps, (netns, cookie): (&Netns, u64)) -> Res
     Ok(())
 }
 
-fn list(netns: &Netns) -> Result<Vec<Socket>, EngineError> {
+pub(super) fn list(netns: &Netns) -> Result<Vec<Socket>, EngineError> {
     Ok(netns.run(|| sockets::list(&mut Netlink::sock_diag()?))??)
 }
 
 /// For every cgroup below a target: the deepest target above it.
-fn deepest(hierarchy: &Hierarchy, cgroups: &BTreeMap<u64, CgroupRef>) -> HashMap<u64, u64> {
+pub(super) fn deepest(hierarchy: &Hierarchy, cgroups: &BTreeMap<u64, CgroupRef>) -> HashMap<u64, u64> {
     let mut sorted: Vec<&CgroupRef> = cgroups.values().collect();
     sorted.sort_by_key(|cgroup| cgroup.level);
     let mut owner_of = HashMap::new();
@@ -130,7 +130,7 @@ fn deepest(hierarchy: &Hierarchy, cgroups: &BTreeMap<u64, CgroupRef>) -> HashMap
 }
 
 /// What a socket is booked under: its conversation, or its port.
-fn keys(socket: &Socket, netns: u64) -> Vec<FlowKey> {
+pub(super) fn keys(socket: &Socket, netns: u64) -> Vec<FlowKey> {
     let mut keys = Vec::new();
     if socket.has_peer() {
         keys.push(conversation(socket, netns));
@@ -149,7 +149,7 @@ fn keys(socket: &Socket, netns: u64) -> Vec<FlowKey> {
     keys
 }
 
-fn conversation(socket: &Socket, netns: u64) -> FlowKey {
+pub(super) fn conversation(socket: &Socket, netns: u64) -> FlowKey {
     let ip = |addr: SocketAddr| -> IpAddr { addr.ip() };
     FlowKey {
         netns,

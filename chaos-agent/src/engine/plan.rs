@@ -2,7 +2,7 @@
 
 use super::{
     active::{Active, Share, namespaces},
-    devices, is_protected, protect, rules,
+    is_protected, protect, rules,
     types::{EngineError, EngineOptions, Plan, PlannedAttachment},
 };
 use crate::{
@@ -53,7 +53,7 @@ fn attachments(
 ) -> Result<(), EngineError> {
     for namespace in namespaces(shares).into_values() {
         let links = namespace.netns.run(|| link::list(&mut Netlink::route()?))??;
-        for device in devices::choose(&links, &active.spec.matching.interfaces) {
+        for device in active.devices(&links) {
             for direction in ["egress", "ingress"] {
                 plan.attachments.push(PlannedAttachment {
                     namespace: namespace.origin.clone(),
@@ -62,6 +62,9 @@ fn attachments(
                     how: how.to_owned(),
                 });
             }
+        }
+        if active.spec.faults.acts_on_connect() {
+            plan.attachments.push(connects(&namespace.origin, active));
         }
         if active.needs_wire() {
             plan.attachments.push(PlannedAttachment {
@@ -77,6 +80,21 @@ fn attachments(
         }
     }
     Ok(())
+}
+
+/// The hooks that answer connect(2).
+fn connects(namespace: &str, active: &Active) -> PlannedAttachment {
+    let cgroups: Vec<String> = active.cgroups().map(|cgroup| cgroup.path.display().to_string()).collect();
+    PlannedAttachment {
+        namespace: namespace.to_owned(),
+        device: if cgroups.is_empty() {
+            "cgroup /".to_owned()
+        } else {
+            format!("cgroup {}", cgroups.join(", "))
+        },
+        direction: "connect()".to_owned(),
+        how: "cgroup link".to_owned(),
+    }
 }
 
 /// The rule in plain words, then what it will not hit.

@@ -67,7 +67,7 @@ fn flags(spec: &RuleSpec) -> u32 {
         (matching.connections == Connections::Established, rule_flags::ESTABLISHED),
         (matching.forwarded, rule_flags::FORWARDED),
         (matching.share.is_some(), rule_flags::SHARE),
-        (spec.faults.needs_wire() || limited, rule_flags::WIRE),
+        (spec.faults.needs_wire() || (limited && spec.faults.acts_on_packets()), rule_flags::WIRE),
         (ordinal, rule_flags::ORDINAL),
         (spec.faults.needs_line(), rule_flags::LINE),
         (spec.faults.needs_memory(), rule_flags::MEMORY),

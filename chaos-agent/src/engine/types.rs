@@ -90,6 +90,8 @@ pub enum EventKind {
     Devices,
     /// Our filter is no longer the first, or gone.
     Displaced,
+    /// Connections that carried nothing were ended.
+    Ended,
     /// Something could not be done; faults go on without it.
     Warning,
 }

@@ -99,6 +99,13 @@ impl State {
         }
     }
 
+    /// A connection that its program can still use, so that its end means something: not one that
+    /// listens, is half open (the kernel drops it without a word) or only waits for late segments.
+    #[must_use]
+    pub fn is_connection(self) -> bool {
+        matches!(self, Self::Established | Self::SynSent | Self::FinWait1 | Self::FinWait2 | Self::CloseWait)
+    }
+
     fn from_kernel(state: u8) -> Self {
         match state {
             1 => Self::Established,
@@ -145,6 +152,12 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// A TCP connection that [`destroy`] may end.
+    #[must_use]
+    pub fn can_be_ended(&self) -> bool {
+        self.transport == Transport::Tcp && self.state.is_connection() && self.has_peer()
+    }
+
     /// Has another end.
     #[must_use]
     pub fn has_peer(&self) -> bool {
@@ -184,8 +197,12 @@ pub fn list_transport(netlink: &mut Netlink, transport: Transport) -> Result<Vec
 
 /// Ends a connection: the local program sees `ECONNABORTED` at once, the peer gets a RST (`tcp_abort`).
 ///
-/// False if the socket was gone. `EOPNOTSUPP` without `CONFIG_INET_DIAG_DESTROY`; needs `CAP_NET_ADMIN`.
+/// False if the socket was gone, or is none that may be ended ([`Socket::can_be_ended`]): listeners and
+/// UDP sockets are spared whoever asks. `EOPNOTSUPP` without `CONFIG_INET_DIAG_DESTROY`; needs `CAP_NET_ADMIN`.
 pub fn destroy(netlink: &mut Netlink, socket: &Socket) -> Result<bool, NetlinkError> {
+    if !socket.can_be_ended() {
+        return Ok(false);
+    }
     let mut id = if socket.local.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
     id.source_address = socket.local.ip();
     id.source_port = socket.local.port();

@@ -27,6 +27,12 @@ impl Prefix {
         Self { addr: words(masked), len }
     }
 
+    /// The bits that count, as an address.
+    #[must_use]
+    pub fn mask(&self) -> Addr {
+        words(u128::MAX.checked_shl(u32::from(128u8.saturating_sub(self.len))).unwrap_or(0).to_be_bytes())
+    }
+
     /// A range of IPv4 addresses.
     #[must_use]
     pub const fn is_v4(&self) -> bool {
@@ -107,6 +113,17 @@ pub struct Place {
     pub tagged: bool,
 }
 
+/// Where a rule answers calls of connect(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectPlace {
+    /// `SO_NETNS_COOKIE` of the callers' namespace.
+    pub netns: u64,
+    /// Inode of the callers' cgroup; 0 = whoever calls.
+    pub cgroup: u64,
+    /// The operator's traffic is protected there.
+    pub protect: bool,
+}
+
 /// A rule with everything resolved.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleInput {
@@ -118,6 +135,8 @@ pub struct RuleInput {
     pub rule: Rule,
     /// Where it applies.
     pub places: Vec<Place>,
+    /// Where it answers calls of connect(2); empty = nowhere. Owners are named here, not in `cgroups`.
+    pub connects: Vec<ConnectPlace>,
     /// By [`crate::packet::Class`]: bit n = class n.
     pub classes: u8,
     /// Owners of the local end, by cgroup id; empty = any.

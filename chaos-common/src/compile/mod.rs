@@ -1,6 +1,7 @@
 //! From rules to lookup tables, on the host. One set of clauses per dimension and value; the
 //! program intersects them (`lookup`). Pure: the same input gives the same tables.
 
+mod connects;
 mod depth;
 mod input;
 pub mod reference;
@@ -9,11 +10,12 @@ mod sets;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use input::{
-    CgroupInput, ClauseInput, DeviceInput, Input, Place, Ports, Prefix, RuleInput, addr_of, ip_of,
+    CgroupInput, ClauseInput, ConnectPlace, DeviceInput, Input, Place, Ports, Prefix, RuleInput, addr_of,
+    ip_of,
 };
 use sets::{Bits, Sets};
 
-use crate::abi::{CgroupSets, Clause, Device, Header, RULES_MAX, Rule, Set, Side, dims};
+use crate::abi::{CgroupSets, Clause, Connect, Device, Header, RULES_MAX, Rule, Set, Side, dims};
 
 /// Why a set of rules cannot be armed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,18 @@ pub enum CompileError {
     /// The overlap of the rules could not be worked out in reasonable time.
     #[error("the rules overlap in too many ways to prove that no packet matches more than {0} of them")]
     TooEntangled(usize),
+    /// More alternatives of rules that answer connect(2) than are looked at.
+    #[error(
+        "the rules that answer connect() have {count} combinations of address, port, namespace and cgroup; {limit} are possible: {names}"
+    )]
+    TooManyConnects {
+        /// How many.
+        count: usize,
+        /// How many are possible.
+        limit: usize,
+        /// Of which rules.
+        names: String,
+    },
     /// Target cgroups at more depths than the program asks for.
     #[error("the target cgroups lie at {0} different depths of the hierarchy; 8 are possible")]
     TooManyLevels(usize),
@@ -64,6 +78,8 @@ pub struct Tables {
     pub devices: BTreeMap<(u64, u32), Device>,
     /// Set numbers by address range; empty where the dimension is not used. By [`Side`].
     pub nets: [BTreeMap<Prefix, u32>; 2],
+    /// What answers connect(2), in the order in which it is looked at.
+    pub connects: Vec<Connect>,
     /// Set numbers by port: first port of a run of equal ones. By [`Side`].
     pub ports: [BTreeMap<u16, u32>; 2],
     /// What target cgroups select, by id.
@@ -132,6 +148,7 @@ pub fn compile(input: &Input) -> Result<Tables, CompileError> {
         .map(|clause| Clause { slot: clause.rule.slot, excludes: u32::from(clause.excludes) })
         .collect();
     tables.rules = input.rules.iter().map(|rule| (rule.slot, complete(&rule.rule))).collect();
+    tables.connects = connects::compile(input)?;
     depth::check(&tables, input)?;
     Ok(tables)
 }

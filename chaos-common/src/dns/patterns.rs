@@ -76,6 +76,7 @@ fn parse(text: &str) -> Result<Pattern, String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 mod tests {
     use super::{intern, parse, text};
 

@@ -65,7 +65,7 @@ impl Fault for Corrupt {
     fn decide<W: World>(&self, state: &CorruptState, case: &Case<'_, W>, verdict: &mut Verdict) {
         let draw = case.correlated(DrawKind::Corrupt, self.correlation, &state.last);
         let seed = case.draw(DrawKind::CorruptPlace);
-        // Without a checksum (UDP over IPv4 may have none) or payload there is nothing to be hit.
+        // Without payload there is nothing to be hit.
         if self.probability.hits(draw) && case.job.packet.payload_len > self.first {
             verdict.corrupt_by = FaultKind::Corrupt.number();
             verdict.corruption = Corruption {

@@ -224,9 +224,10 @@ fn parse_addresses(list: &str, mut dns: Dns) -> Result<Dns, String> {
             dns.addr4 = u32::from_ne_bytes(addr.octets());
             shape::V4
         } else if let Ok(addr) = text.parse::<Ipv6Addr>() {
-            let [a, b, c, d, e, f, g, h] = addr.segments();
-            dns.addr6 = [(a, b), (c, d), (e, f), (g, h)]
-                .map(|(high, low)| (u32::from(high) << 16 | u32::from(low)).to_be());
+            let bytes = addr.octets();
+            for (place, word) in dns.addr6.iter_mut().zip(bytes.as_chunks().0) {
+                *place = u32::from_ne_bytes(*word);
+            }
             shape::V6
         } else {
             return Err(format!(
@@ -281,6 +282,7 @@ fn bytes_of(addr: Addr) -> [u8; 16] {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 mod tests {
     use super::{Dns, describe, mode, parse};
     use crate::{

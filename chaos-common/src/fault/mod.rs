@@ -9,6 +9,7 @@ pub mod loss;
 pub mod mtu;
 pub mod partition;
 pub mod rate;
+pub mod refuse;
 pub mod reject;
 pub mod reorder;
 pub mod reset;
@@ -19,7 +20,7 @@ pub mod stall;
 use crate::packet::Class;
 use crate::{
     abi::{Direction, FlowMemory, Rule},
-    env::{DrawKind, Draws, Prob, Word},
+    env::{DrawKind, Draws, Env, Prob, Word},
     job::Job,
     verdict::Verdict,
     world::World,
@@ -83,6 +84,22 @@ pub trait Fault: Copy + Default {
     #[cfg(feature = "user")]
     fn blind_spots(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Does something to packets.
+    fn acts_on_packets(&self) -> bool {
+        !self.is_off()
+    }
+
+    /// Answers calls of connect(2).
+    fn acts_on_connect(&self) -> bool {
+        false
+    }
+
+    /// The errno with which a call of connect(2) shall fail; 0 = it goes on.
+    #[inline(always)]
+    fn refuse<E: Env>(&self, _draws: &Draws, _env: &E) -> u32 {
+        0
     }
 
     /// Adds its wish to the verdict.
@@ -319,6 +336,31 @@ macro_rules! faults {
                 [ $( self.$field.blind_spots(), )+ ].concat()
             }
 
+            /// At least one fault does something to packets.
+            #[must_use]
+            pub fn acts_on_packets(&self) -> bool {
+                false $( || self.$field.acts_on_packets() )+
+            }
+
+            /// At least one fault answers calls of connect(2).
+            #[must_use]
+            pub fn acts_on_connect(&self) -> bool {
+                false $( || self.$field.acts_on_connect() )+
+            }
+
+            /// The errno with which one call of connect(2) shall fail; 0 = it goes on.
+            #[inline(always)]
+            pub fn refuse<E: Env>(&self, draws: &Draws, env: &E) -> u32 {
+                let mut errno = 0;
+                $(
+                    let wish = self.$field.refuse(draws, env);
+                    if errno == 0 {
+                        errno = wish;
+                    }
+                )+
+                errno
+            }
+
             /// The kinds that are set: a bit for each, the first to act lowest.
             #[must_use]
             pub fn kinds(&self) -> u32 {
@@ -381,6 +423,8 @@ faults! {
     reset: Reset,
     /// Packets are answered with an error.
     reject: Reject,
+    /// Calls of connect(2) fail at once; packets are not touched.
+    refuse: Refuse,
     /// Data stops.
     stall: Stall,
     /// Packets wait until a link is free. Behind all that makes them vanish: what is lost does not use it.

@@ -40,6 +40,11 @@ impl Fault for Mtu {
         self.bytes != 0
     }
 
+    /// An ICMP message made of a packet whose checksum a device shall still fill in would be damaged by it.
+    fn needs_checksum(&self) -> bool {
+        self.reply != 0
+    }
+
     #[inline(always)]
     fn decide<W: World>(&self, _state: &NoState, case: &Case<'_, W>, verdict: &mut Verdict) {
         let packet = &case.job.packet;

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     fault::FaultKind,
     packet::{Class, tcp},
@@ -43,6 +43,15 @@ impl Fault for Partition {
         self.enabled != 0 && self.mode == modes::REJECT
     }
 
+    fn needs_checksum(&self) -> bool {
+        self.enabled != 0 && self.mode == modes::REJECT
+    }
+
+    /// See [`Verdict::refuse`].
+    fn needs_line(&self) -> bool {
+        self.enabled != 0 && self.mode == modes::REJECT
+    }
+
     fn cuts_link(&self) -> bool {
         self.enabled != 0
     }
@@ -69,7 +78,11 @@ impl Fault for Partition {
         } else if !is_tcp || packet.tcp_flags & tcp::RST == 0 {
             // A reset is never answered, and gets through: it may be ours.
             let answer = Answer { what, code: PROHIBITED, code6: PROHIBITED6, ..Answer::default() };
-            verdict.answer(FaultKind::Partition, answer);
+            if what == answers::RESET {
+                verdict.answer(FaultKind::Partition, answer);
+            } else {
+                verdict.refuse(FaultKind::Partition, packet, answer);
+            }
         }
     }
 }
@@ -91,7 +104,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
-    needs: &[],
+    needs: &[Need::Line, Need::Normaliser],
 };
 
 #[cfg(feature = "user")]

@@ -37,6 +37,16 @@ impl Fault for Reject {
         self.enabled != 0
     }
 
+    /// The same holds on loopback.
+    fn needs_checksum(&self) -> bool {
+        self.enabled != 0
+    }
+
+    /// See [`Verdict::refuse`].
+    fn needs_line(&self) -> bool {
+        self.enabled != 0
+    }
+
     fn cuts_held(&self) -> bool {
         self.enabled != 0
     }
@@ -51,7 +61,11 @@ impl Fault for Reject {
         }
         let what = if is_tcp && self.reset != 0 { answers::RESET } else { answers::UNREACHABLE };
         let answer = Answer { what, code: self.code, code6: self.code6, ..Answer::default() };
-        verdict.answer(FaultKind::Reject, answer);
+        if what == answers::RESET {
+            verdict.answer(FaultKind::Reject, answer);
+        } else {
+            verdict.refuse(FaultKind::Reject, packet, answer);
+        }
     }
 }
 
@@ -67,7 +81,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
-    needs: &[Need::Normaliser],
+    needs: &[Need::Line, Need::Normaliser],
 };
 
 /// Name, ICMP code, `ICMPv6` code, as in iptables' target REJECT (`iptables-extensions(8)`).

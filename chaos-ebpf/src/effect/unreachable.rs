@@ -8,7 +8,7 @@ use chaos_common::{
     verdict::answers,
 };
 
-use super::way::{MAC_HEADER_LEN, back, vanish};
+use super::way::{MAC_HEADER_LEN, answer, vanish};
 use crate::{error::Error, frame::Skb, maps::CHAOS_SCRATCH};
 
 const PROTO_ICMP: u32 = 1;
@@ -25,9 +25,9 @@ const V6_TOO_BIG: u32 = 2;
 /// Puts a new IP and ICMP header before the quoted packet and sends it back. No error is ever about another
 /// error, a later fragment or what many receive (RFC 1122, section 3.2.2; RFC 4443, section 2.4).
 #[inline(always)]
-pub(super) fn tell(skb: Skb, job: &Job) -> Result<i32, Error> {
+pub(super) fn tell(skb: Skb, job: &mut Job) -> Result<i32, Error> {
     const PACKET_HOST: u32 = 0;
-    let packet = &job.packet;
+    let packet = job.packet;
     let is_error = matches!(packet.class, Class::ICMP | Class::ICMP6) && !packet.is_echo();
     // What has a VLAN tag within the frame is rare, and would need its tags moved.
     let bare = packet.network_offset == 0;
@@ -75,7 +75,7 @@ pub(super) fn tell(skb: Skb, job: &Job) -> Result<i32, Error> {
         skb.put(at, &segment::ipv4(&ends, PROTO_ICMP, length)).ok_or(Error::Effect)?;
         skb.put(at.wrapping_add(20), &segment::icmp(&message, quoted)).ok_or(Error::Effect)?;
     }
-    Ok(back(skb, job))
+    Ok(answer(skb, job))
 }
 
 #[inline(always)]

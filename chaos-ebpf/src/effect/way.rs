@@ -234,12 +234,7 @@ fn put(skb: Skb, words: [u32; 3]) -> Result<(), Error> {
 /// Sends the packet into the delay line, and a copy if asked.
 #[inline(always)]
 pub(crate) fn hold(skb: Skb, job: &mut Job, copies: bool) -> Result<i32, Error> {
-    let now = job.line_ns;
-    let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
-    let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
-    if job.device.line == 0 || stale {
-        return Err(Error::Line);
-    }
+    let now = line_is_served(job)?;
     let mut start = now;
     if !is_away(job) && job.packet.class == Class::TCP && !is(job, intern_flags::INGRESS) {
         // What the sender paces leaves the line no earlier than it would have left (`tcp_update_skb_after_send`).
@@ -251,6 +246,48 @@ pub(crate) fn hold(skb: Skb, job: &mut Job, copies: bool) -> Result<i32, Error> 
     if !is_away(job) {
         depart(skb, job).map_err(|_| Error::Line)?;
     }
+    wait(skb, job, start, copies)
+}
+
+/// Sends an answer back, after the time for which its packet would have waited. Where nothing waits, at once.
+#[inline(always)]
+pub(crate) fn answer(skb: Skb, job: &mut Job) -> i32 {
+    if job.verdict.hold_by == 0 {
+        return back(skb, job);
+    }
+    hold_answer(skb, job).unwrap_or_else(|_| back(skb, job))
+}
+
+#[inline(always)]
+fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
+    let now = line_is_served(job)?;
+    let l3 = is(job, intern_flags::L3);
+    let entry = Intern {
+        macs: if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Line)? },
+        ifindex: job.way_ifindex,
+        mark: skb.mark(),
+        flags: turned(job) | intern_flags::ANSWER,
+        netns: job.netns,
+    };
+    job.intern = intern(&entry)?;
+    if l3 && !is_away(job) {
+        add_mac_header(skb)?;
+    }
+    wait(skb, job, now, false)
+}
+
+/// The clock, if there is a line and somebody who sends on what is in it.
+#[inline(always)]
+fn line_is_served(job: &Job) -> Result<u64, Error> {
+    let now = job.line_ns;
+    let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
+    let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
+    if job.device.line == 0 || stale { Err(Error::Line) } else { Ok(now) }
+}
+
+/// Writes when and how the packet goes on, and lets it wait until then.
+#[inline(always)]
+fn wait(skb: Skb, job: &Job, start: u64, copies: bool) -> Result<i32, Error> {
     let mut word = start.saturating_add(job.verdict.delay_ns) & TIME_MASK;
     word |= u64::from(job.verdict.hold_slot & 0xfff) << 48;
     if job.verdict.flags & verdict_flags::DRAIN != 0 {

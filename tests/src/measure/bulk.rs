@@ -4,7 +4,6 @@
 use std::{
     io::Read,
     net::SocketAddr,
-    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+pub use super::helper::path as helper;
 use crate::lab::{
     netns::Netns,
     process::{self, Process},
@@ -87,17 +87,6 @@ impl Counts {
 
 /// How long a transfer may take.
 const LIMIT: Duration = Duration::from_mins(2);
-
-/// The helper program, built with the tests beside the running test.
-///
-/// # Errors
-/// When it is not there.
-pub fn helper() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("where this test lies")?;
-    let path = test.ancestors().nth(2).map(|dir| dir.join("traffic")).context("no folder above")?;
-    ensure!(path.is_file(), "{} is missing; `cargo build -p chaos-tests --bins` makes it", path.display());
-    Ok(path)
-}
 
 /// A running receiver.
 #[derive(Debug)]

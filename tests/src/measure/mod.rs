@@ -13,8 +13,16 @@
 
 pub mod bulk;
 pub mod capture;
+pub mod checksums;
+pub mod connect;
+pub mod datagrams;
+pub mod dialogue;
+pub mod distribution;
+pub mod helper;
+pub mod names;
 pub mod order;
 pub mod ping;
+pub mod pour;
 pub mod probe;
 pub mod stats;
 pub mod tcp;

@@ -166,7 +166,7 @@ impl Subject for HostSubject {
         let tables = compile(&input(&row.rules))?;
         let mut host = HostSide::new(tables, NOW_NS.saturating_add(row.lease_ns));
         for packet in &row.before {
-            host.judge(&row.given, &packet.bytes())?;
+            host.judge(&row.given_before(), &packet.bytes())?;
         }
         let (fate, verdict) = host.judge(&row.given, &row.packet.bytes())?;
         Ok(Some(Outcome { fate, verdict, bytes: None, counters: first_rule(&host.counted()) }))

@@ -17,7 +17,7 @@ use chaos_common::{
 };
 
 use super::{
-    Fate, Given, LOOPBACK, NETNS, NORMALISING, NOW_NS, PLAIN, PROTECTED, build::input, host::Counted,
+    Fate, Given, LOOPBACK, NETNS, NORMALISING, NOW_NS, PLAIN, PROTECTED, TUN, build::input, host::Counted,
 };
 use crate::{
     lab::netns::Netns,
@@ -85,6 +85,7 @@ impl KernelSide {
         netns.run(&format!("ip link add normal index {NORMALISING} type veth peer name n"))?;
         netns.run(&format!("ip link add loop index {LOOPBACK} type veth peer name l"))?;
         netns.run(&format!("ip link add safe index {PROTECTED} type veth peer name s"))?;
+        netns.run(&format!("ip link add bare index {TUN} type veth peer name b"))?;
         let object = Object::new(1, 0)?.for_tests();
         let mut ebpf = object.instance(NETNS, 0)?;
         for name in ["chaos_egress", "chaos_ingress"] {
@@ -240,7 +241,7 @@ impl Subject for KernelSide {
         let tables = compile(&input(&row.rules))?;
         self.arm(&tables, NOW_NS.saturating_add(row.lease_ns))?;
         for packet in &row.before {
-            Self::judge(self, &row.given, &packet.bytes())?;
+            Self::judge(self, &row.given_before(), &packet.bytes())?;
         }
         let (fate, verdict, bytes) = Self::judge(self, &row.given, &row.packet.bytes())?;
         Ok(Some(Outcome { fate, verdict, bytes: Some(bytes), counters: first_rule(&self.counted()?) }))

@@ -28,6 +28,8 @@ pub const PLAIN: u32 = 11;
 pub const LOOPBACK: u32 = 13;
 /// A device on which the operator's traffic is protected.
 pub const PROTECTED: u32 = 14;
+/// A device without MAC header.
+pub const TUN: u32 = 15;
 /// The device of the tests that has one.
 pub const NORMALISING: u32 = 12;
 
@@ -80,7 +82,7 @@ pub fn cgroups() -> Vec<CgroupInput> {
     CGROUPS.iter().map(input).collect()
 }
 
-/// The two devices of the tests.
+/// The devices of the tests.
 #[must_use]
 pub fn devices() -> Vec<DeviceInput> {
     let device =
@@ -90,6 +92,7 @@ pub fn devices() -> Vec<DeviceInput> {
         device(NORMALISING, 0, NORMALISER),
         device(LOOPBACK, device_flags::LOOPBACK, 0),
         device(PROTECTED, device_flags::PROTECT, 0),
+        device(TUN, device_flags::L3, 0),
     ]
 }
 

@@ -73,6 +73,7 @@ fn random_rule(rng: &mut StdRng, slot: u32, devices: &[DeviceInput]) -> RuleInpu
         slot,
         rule: random_parameters(rng, slot),
         places: random_places(rng, devices),
+        connects: Vec::new(),
         classes: if some(rng, 2) { 0x3e } else { rng.random_range(1..64) },
         cgroups: if some(rng, 3) { ids(rng) } else { Vec::new() },
         peer_cgroups: if some(rng, 8) { ids(rng) } else { Vec::new() },

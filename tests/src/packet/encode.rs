@@ -72,14 +72,14 @@ impl Packet {
                 let pseudo = pseudo_v4(*src, *dst);
                 let later = fragment.is_some_and(|part| part.offset > 0);
                 let (protocol, segment) = self.segment(pseudo, later, false);
-                v4(*src, *dst, options, *fragment, protocol, &segment)
+                v4((*src, *dst), self.tos, options, *fragment, (protocol, &segment))
             }
             Net::V6 { src, dst, extensions } => {
                 let pseudo = pseudo_v6(*src, *dst);
                 let later =
                     extensions.iter().any(|ext| matches!(ext, Extension::Fragment(part) if part.offset > 0));
                 let (protocol, segment) = self.segment(pseudo, later, true);
-                v6(*src, *dst, extensions, protocol, &segment)
+                v6((*src, *dst), self.tos, extensions, (protocol, &segment))
             }
         }
     }
@@ -151,12 +151,11 @@ fn arp(sender: Ipv4Addr, target: Ipv4Addr, link: &Link) -> Vec<u8> {
 }
 
 fn v4(
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
+    (src, dst): (Ipv4Addr, Ipv4Addr),
+    tos: u8,
     options: &[u8],
     fragment: Option<Fragment>,
-    protocol: u8,
-    segment: &[u8],
+    (protocol, segment): (u8, &[u8]),
 ) -> Vec<u8> {
     let mut options = options[..options.len().min(40)].to_vec();
     options.resize(options.len().next_multiple_of(4), 0);
@@ -166,7 +165,7 @@ fn v4(
         None => (0, 0x4000),
         Some(part) => (part.id, u16::from(part.more) << 13 | part.offset & 0x1fff),
     };
-    let mut out = vec![0x40 | words, 0];
+    let mut out = vec![0x40 | words, tos];
     out.extend(be16(header + segment.len()));
     out.extend(&id.to_be_bytes()[2..]);
     out.extend(place.to_be_bytes());
@@ -180,14 +179,19 @@ fn v4(
     out
 }
 
-fn v6(src: Ipv6Addr, dst: Ipv6Addr, extensions: &[Extension], protocol: u8, segment: &[u8]) -> Vec<u8> {
+fn v6(
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    tos: u8,
+    extensions: &[Extension],
+    (protocol, segment): (u8, &[u8]),
+) -> Vec<u8> {
     let numbers: Vec<u8> = extensions.iter().map(extension_number).chain([protocol]).collect();
     let mut body = Vec::new();
     for (index, extension) in extensions.iter().enumerate() {
         body.extend(encode_extension(extension, numbers[index + 1]));
     }
     body.extend(segment);
-    let mut out = vec![0x60, 0, 0, 0];
+    let mut out = vec![0x60 | tos >> 4, tos << 4, 0, 0];
     out.extend(be16(body.len()));
     out.extend([numbers[0], 64]);
     out.extend(src.octets());

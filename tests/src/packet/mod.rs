@@ -129,6 +129,8 @@ pub struct Packet {
     pub net: Net,
     /// Transport layer.
     pub transport: Transport,
+    /// Type of service, or traffic class: the two lowest bits are ECN (RFC 3168).
+    pub tos: u8,
     /// What the innermost header carries.
     pub payload: Vec<u8>,
     /// Encode only this many bytes, as a broken packet would have.
@@ -137,7 +139,8 @@ pub struct Packet {
 
 impl Default for Packet {
     fn default() -> Self {
-        Self { link: Link::None, net: Net::None, transport: Transport::None, payload: Vec::new(), cut: None }
+        let (link, net, transport) = (Link::None, Net::None, Transport::None);
+        Self { link, net, transport, tos: 0, payload: Vec::new(), cut: None }
     }
 }
 
@@ -152,6 +155,13 @@ impl Packet {
     #[must_use]
     pub fn eth(mut self) -> Self {
         self.link = Link::Eth { dst: [2, 0, 0, 0, 0, 2], src: [2, 0, 0, 0, 0, 1], tags: Vec::new() };
+        self
+    }
+
+    /// The same the other way.
+    #[must_use]
+    pub fn eth_reversed(mut self) -> Self {
+        self.link = Link::Eth { dst: [2, 0, 0, 0, 0, 1], src: [2, 0, 0, 0, 0, 2], tags: Vec::new() };
         self
     }
 
@@ -247,6 +257,13 @@ impl Packet {
         if let Net::V6 { extensions, .. } = &mut self.net {
             extensions.push(extension);
         }
+        self
+    }
+
+    /// Type of service, or traffic class.
+    #[must_use]
+    pub const fn tos(mut self, bits: u8) -> Self {
+        self.tos = bits;
         self
     }
 

@@ -13,6 +13,8 @@ use super::{ACK, Extension, FIN, PSH, Packet, RST, SYN, Transport};
 pub const V4_POOL: &[&str] = &["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.168.7.9", "127.0.0.1", "203.0.113.5"];
 /// IPv6 addresses that random packets and random rules share.
 pub const V6_POOL: &[&str] = &["fd00::1", "fd00::2", "fd00:1::1", "2001:db8::9", "::1"];
+/// Where resolvers listen.
+const DNS_PORT: u16 = 53;
 /// Ports that random packets and random rules share.
 pub const PORT_POOL: &[u16] = &[22, 53, 80, 443, 6379, 8080, 40000, 65535];
 
@@ -34,13 +36,18 @@ pub fn random_packet(rng: &mut StdRng, with_link: bool) -> Packet {
         _ => random_v6(rng, packet),
     };
     packet = random_transport(rng, packet);
+    let asks = rng.random::<bool>();
     packet.payload = match packet.transport {
-        Transport::Udp(_, 53) if rng.random() => random_query(rng),
-        Transport::Tcp { dst: 53, .. } if rng.random() => {
+        Transport::Udp(_, port) if port == DNS_PORT && asks => random_query(rng),
+        Transport::Tcp { dst, .. } if dst == DNS_PORT && asks => {
             let query = random_query(rng);
             [&u16::try_from(query.len()).unwrap_or(0).to_be_bytes(), &query[..]].concat()
         }
-        _ => random_payload(rng),
+        Transport::None
+        | Transport::Tcp { .. }
+        | Transport::Udp(..)
+        | Transport::Icmp(..)
+        | Transport::Other(_) => random_payload(rng),
     };
     if rng.random_ratio(1, 20) {
         let length = packet.bytes().len();

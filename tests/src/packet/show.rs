@@ -14,6 +14,9 @@ impl Display for Packet {
             }
         }
         self.show_net(f)?;
+        if self.tos != 0 {
+            write!(f, ".tos({:#04x})", self.tos)?;
+        }
         self.show_transport(f)?;
         match self.payload.len() {
             0 => {}

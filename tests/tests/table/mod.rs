@@ -1,14 +1,22 @@
 //! The tables, by topic.
 
+pub(crate) mod corrupt;
 pub(crate) mod delay;
 pub(crate) mod dns;
+pub(crate) mod duplicate;
 pub(crate) mod faults;
 pub(crate) mod life;
+pub(crate) mod loss;
 pub(crate) mod matching;
+pub(crate) mod mtu;
 pub(crate) mod parsing;
+pub(crate) mod partition;
 pub(crate) mod rate;
+pub(crate) mod reject;
 pub(crate) mod reorder;
+pub(crate) mod reset;
 pub(crate) mod rtt;
+pub(crate) mod stall;
 
 use chaos_tests::packet::Packet;
 

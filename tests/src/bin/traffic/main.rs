@@ -1,9 +1,16 @@
 //! The traffic of the tests as a program of its own, so that it can live in a namespace and a
-//! cgroup: `traffic sink ADDRESS`, `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION` and
-//! `traffic resolve NAME`.
+//! cgroup. Each part prints JSON records; what it takes and prints is described where it is started from,
+//! in `chaos_tests::measure`.
 //!
-//! The first two print one JSON record a connection, with the counts of wire segments from `TCP_INFO`.
+//! `traffic sink ADDRESS` and `traffic bulk ADDRESS STREAMS SEGMENTS CONGESTION` print one record a connection,
+//! with the counts of wire segments from `TCP_INFO`; `traffic resolve NAME` prints what a name leads to.
 
+mod clock;
+mod datagrams;
+mod dialogue;
+mod held;
+mod names;
+mod pour;
 mod resolve;
 mod tcp_info;
 
@@ -28,14 +35,48 @@ const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let parts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if matches!(parts.first(), Some(part) if !["sink", "bulk", "pour", "drain"].contains(part)) {
+        clock::prefer();
+    }
     match parts.as_slice() {
         ["sink", at] => sink(at.parse()?),
         ["bulk", to, streams, segments, congestion] => {
             bulk(to.parse()?, streams.parse()?, segments.parse()?, congestion)
         }
         ["resolve", name] => resolve::resolve(name),
-        _ => bail!("usage: traffic sink ADDRESS | bulk ADDRESS STREAMS SEGMENTS CONGESTION | resolve NAME"),
+        ["datagrams-in", at] => datagrams::receive(at.parse()?),
+        ["datagrams-out", to, count, interval_ns, size, flows, ecn] => datagrams::send(
+            to.parse()?,
+            count.parse()?,
+            interval_ns.parse()?,
+            size.parse()?,
+            flows.parse()?,
+            *ecn == "1",
+        ),
+        ["answer", at] => dialogue::answer(at.parse()?),
+        ["ask", to, count, rest, answer, how, limit] => dialogue::ask(
+            to.parse()?,
+            count.parse()?,
+            nanoseconds(rest)?,
+            answer.parse()?,
+            *how == "kept",
+            nanoseconds(limit)?,
+        ),
+        ["poke", to, count, size] => dialogue::poke(to.parse()?, count.parse()?, size.parse()?),
+        ["hold", to, chunk, period_ns] => held::hold(to.parse()?, chunk.parse()?, period_ns.parse()?),
+        ["accept", at] => held::accept(at.parse()?),
+        ["pour", to, bytes, time_ns, hash] => {
+            pour::pour(to.parse()?, bytes.parse()?, time_ns.parse()?, *hash == "1")
+        }
+        ["drain", at, hash] => pour::drain(at.parse()?, *hash == "1"),
+        ["names", at] => names::serve(at.parse()?),
+        ["getaddrinfo", name, folder] => names::resolve(name, folder.as_ref()),
+        other => bail!("`traffic {}` is none of what main.rs lists", other.join(" ")),
     }
+}
+
+fn nanoseconds(text: &str) -> Result<Duration> {
+    Ok(Duration::from_nanos(text.parse()?))
 }
 
 fn print(record: &impl serde::Serialize) -> Result<()> {

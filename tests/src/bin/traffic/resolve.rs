@@ -41,15 +41,16 @@ fn entry<'a>(at: *mut libc::addrinfo) -> Option<&'a libc::addrinfo> {
 }
 
 fn address(info: &libc::addrinfo) -> Option<IpAddr> {
+    let at: *const u8 = info.ai_addr.cast();
     match info.ai_family {
         libc::AF_INET => {
-            // SAFETY: entries of this family have such an address.
-            let socket = unsafe { *info.ai_addr.cast::<libc::sockaddr_in>() };
+            // SAFETY: entries of this family have such an address; it is read byte by byte.
+            let socket = unsafe { ptr::read_unaligned(at.cast::<libc::sockaddr_in>()) };
             Some(Ipv4Addr::from(u32::from_be(socket.sin_addr.s_addr)).into())
         }
         libc::AF_INET6 => {
-            // SAFETY: entries of this family have such an address.
-            let socket = unsafe { *info.ai_addr.cast::<libc::sockaddr_in6>() };
+            // SAFETY: entries of this family have such an address; it is read byte by byte.
+            let socket = unsafe { ptr::read_unaligned(at.cast::<libc::sockaddr_in6>()) };
             Some(Ipv6Addr::from(socket.sin6_addr.s6_addr).into())
         }
         _ => None,

@@ -1,0 +1,115 @@
+//! The table and the JSON document.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{finding::Finding, row::Row};
+
+/// How a row ended.
+pub(crate) enum Verdict {
+    /// It was measured.
+    Measured(Vec<Finding>),
+    /// It could not be measured here, and why.
+    Skipped(String),
+    /// Measuring it went wrong: it fails.
+    Broken(String),
+}
+
+/// What all rows showed so far.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Value>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a row and shows it.
+    pub(crate) fn add(&mut self, row: &Row, verdict: Verdict, took: Duration) {
+        let title = row.title();
+        let mut record = json!({"name": title, "asked": row.asked});
+        let word = match verdict {
+            Verdict::Measured(findings) => {
+                let join =
+                    |part: fn(&Finding) -> &str| findings.iter().map(part).collect::<Vec<_>>().join("; ");
+                let pass = !findings.is_empty() && findings.iter().all(|finding| finding.ok);
+                record["seen"] = join(|finding| &finding.seen).into();
+                record["bounds"] = join(|finding| &finding.bounds).into();
+                record["pass"] = pass.into();
+                if pass { "ok" } else { "FAIL" }
+            }
+            Verdict::Skipped(reason) => {
+                record["skipped"] = reason.clone().into();
+                record["seen"] = format!("skipped: {reason}").into();
+                record["bounds"] = "".into();
+                record["pass"] = Value::Null;
+                "skip"
+            }
+            Verdict::Broken(error) => {
+                record["seen"] = format!("not measured: {}", short(&error)).into();
+                record["bounds"] = "".into();
+                record["pass"] = false.into();
+                "FAIL"
+            }
+        };
+        match word {
+            "ok" => self.passed += 1,
+            "skip" => self.skipped += 1,
+            _ => self.failed += 1,
+        }
+        let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        let seconds = took.as_secs_f64();
+        eprintln!("{word:<4} {title}   [{}]   {seconds:.1} s", row.asked);
+        eprintln!("       {}", text("seen"));
+        if !text("bounds").is_empty() {
+            eprintln!("       bounds: {}", text("bounds"));
+        }
+        self.rows.push(record);
+    }
+
+    /// Shows the sum and writes the document.
+    pub(crate) fn finish(&self, json: Option<&Path>) -> Result<()> {
+        let Self { rows, passed, failed, skipped } = self;
+        eprintln!("{} rows: {passed} within bounds, {failed} failed, {skipped} skipped", rows.len());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let document = json!({
+            "rows": rows,
+            "passed": passed,
+            "failed": failed,
+            "skipped": skipped,
+            "kernel": kernel.trim(),
+        });
+        let text = serde_json::to_string_pretty(&document)? + "\n";
+        match json {
+            None => Ok(()),
+            Some(path) if path == Path::new("-") => {
+                print!("{text}");
+                Ok(())
+            }
+            Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display())),
+        }
+    }
+
+    /// Whether the run is good; a strict one skips nothing.
+    pub(crate) fn passed(&self, strict: bool) -> bool {
+        self.failed == 0 && !(strict && self.skipped > 0)
+    }
+}
+
+/// The beginning of a long error, in one line.
+fn short(error: &str) -> String {
+    const MOST: usize = 400;
+    let line = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut begin: String = line.chars().take(MOST).collect();
+    if begin.len() < line.len() {
+        begin.push_str(" ...");
+    }
+    begin
+}
