@@ -21,7 +21,7 @@ const FRAME_MAX: f64 = 1514.0;
 const RATE_ERROR: f64 = 0.03;
 /// How late the line's thread may come to run on this machine, which is shared: what became due meanwhile
 /// leaves together.
-const SLACK_MS: f64 = 20.0;
+const SLACK_MS: f64 = 50.0;
 
 /// A link, and a sender that is faster than it.
 struct Link {
@@ -59,8 +59,9 @@ impl Link {
         assert!(error.abs() < RATE_ERROR, "{}: {error}", self.flag);
     }
 
-    /// In no 10 ms more than the burst, one packet, and what the link carries in that time.
-    fn check_windows(&self, arrivals: &[Arrival]) {
+    /// In no 10 ms more than the burst, one packet, and what the link carries in that time; in how many of the
+    /// windows there was more, because the thread was late, as a share.
+    fn check_windows(&self, arrivals: &[Arrival]) -> f64 {
         let bound = self.burst + FRAME_MAX.max(self.frame()) + self.bytes_in(10.0);
         let mut begin = 0;
         let (mut most, mut above) = (0.0f64, 0);
@@ -78,11 +79,18 @@ impl Link {
             "{}: {most} bytes in 10 ms, bound {bound}",
             self.flag
         );
-        assert!(above * 20 <= arrivals.len(), "{}: {above} of {} windows", self.flag, arrivals.len());
+        above as f64 / arrivals.len() as f64
     }
 }
 
+/// A machine that is shared may stop everything for milliseconds: one of three runs must be undisturbed.
 fn check(link: &Link) {
+    let above: Vec<f64> = (0..3).map_while(|_| Some(run(link)).filter(|above| *above > 0.01)).collect();
+    assert!(above.len() < 3, "{}: more than its share in {above:?} of all windows", link.flag);
+}
+
+/// One run; see [`Link::check_windows`].
+fn run(link: &Link) -> f64 {
     let pair = Pair::new().unwrap();
     let at = SocketAddr::new(B4.into(), 4000);
     let listener = Listener::new(&pair.b, at).unwrap();
@@ -94,12 +102,12 @@ fn check(link: &Link) {
     let arrivals = listener.collect(Duration::from_millis(1200)).unwrap();
     let rules = chaos.stop().unwrap();
     link.check_rate(&arrivals);
-    link.check_windows(&arrivals);
     assert!(arrivals.is_sorted_by_key(|arrival| arrival.number), "{}: the order is not kept", link.flag);
     let dropped = u64::from(count) - arrivals.len() as u64;
     assert!(dropped > 0, "{}: nothing was too much", link.flag);
     assert_eq!(rules[0].both("dropped_packets"), dropped, "{}: {rules:?}", link.flag);
     assert_eq!(rules[0].both("delayed_packets"), arrivals.len() as u64, "{}: {rules:?}", link.flag);
+    link.check_windows(&arrivals)
 }
 
 #[test]
