@@ -9,7 +9,7 @@ use chaos_common::{
 };
 
 use crate::{
-    effect::{NEXT, restore, route_again, send_on},
+    effect::{NEXT, goes_round, restore, route_again, send_on},
     frame::Skb,
     globals::CHAOS_TAG,
     maps::{CHAOS_CORE, CHAOS_NETNS},
@@ -26,6 +26,9 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
         // Ours means judged already, for one hop. Another agent's comes from behind us in the
         // chain: we judged the packet before that agent took it.
         if marker == CHAOS_TAG.load() {
+            if let Some(action) = goes_round(skb, direction) {
+                return action;
+            }
             if direction == Direction::Ingress
                 && let Some(action) = route_again(skb)
             {

@@ -31,6 +31,9 @@ const ETH_IPV4: u16 = 0x0800_u16.to_be();
 const IPV4_SOURCE: u32 = 12;
 /// `LOOPBACK_IFINDEX` in `include/net/flow.h`: the same in every namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
+/// Types of packets, `include/uapi/linux/if_packet.h`: for us, for somebody else.
+const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
 /// Bytes of an Ethernet header.
 pub(crate) const MAC_HEADER_LEN: u32 = 14;
 /// Places tried when two entries want the same number.
@@ -106,7 +109,7 @@ pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
     {
         return NEXT;
     }
-    leave(skb, job.way_ifindex, flags)
+    leave(skb, job.way_ifindex, flags | intern_flags::ANSWER)
 }
 
 /// The same device, the other direction; on loopback there is but one.
@@ -137,6 +140,21 @@ pub(crate) fn route_again(skb: Skb) -> Option<i32> {
     }
     // SAFETY: as in `leave`.
     Some(unsafe { bpf_redirect_neigh(LOOPBACK_IFINDEX, core::ptr::null_mut(), 0, 0) as i32 })
+}
+
+/// What was taken where it comes in by loopback goes out once more, because only there it gets a route. Its type
+/// says so: the mark then means both hops. None = it is none of those.
+#[inline(always)]
+pub(crate) fn goes_round(skb: Skb, direction: Direction) -> Option<i32> {
+    if skb.ifindex() != LOOPBACK_IFINDEX || skb.pkt_type() != PACKET_OTHERHOST {
+        return None;
+    }
+    if direction == Direction::Ingress {
+        skb.set_marker(0);
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+    }
+    Some(NEXT)
 }
 
 /// Sends a copy on, the way the packet is going; not 0 = it could not.
@@ -186,11 +204,13 @@ const fn ingress(flags: u32) -> u64 {
 /// Sends a packet on from where it was taken, marked so that it is not judged again.
 #[inline(always)]
 fn leave(skb: Skb, ifindex: u32, flags: u32) -> i32 {
+    let round = flags & (intern_flags::LOOPBACK | intern_flags::INGRESS | intern_flags::ANSWER)
+        == intern_flags::LOOPBACK | intern_flags::INGRESS;
     skb.set_marker(CHAOS_TAG.load());
     // `loopback_xmit` and devices without MAC header do not set the packet's type.
     // SAFETY: the kernel passes a valid context.
-    unsafe { bpf_skb_change_type(skb.0, 0) };
-    if flags & intern_flags::LOOPBACK != 0 && flags & intern_flags::INGRESS == 0 {
+    unsafe { bpf_skb_change_type(skb.0, if round { PACKET_OTHERHOST } else { PACKET_HOST }) };
+    if round || flags & (intern_flags::LOOPBACK | intern_flags::INGRESS) == intern_flags::LOOPBACK {
         // The route was lost on the way, and without one a loopback address is a martian.
         // SAFETY: a null parameter block of length 0 asks for a lookup by the packet's own addresses.
         return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
