@@ -10,6 +10,7 @@ use chaos_tests::{
         cgroup::Cgroup,
         netns::Netns,
         shapes::{Pair, pair_address},
+        tun::TunPair,
     },
     measure::{
         checksums::{Judge, fill_in},
@@ -73,6 +74,40 @@ fn running_connections_end_at_both_ends() {
     running("lo IPv6 egress", &at_a, "--direction egress", (a, a, near(true)));
     running("lo IPv6 ingress", &at_a, "--direction ingress", (a, a, near(true)));
     before.settle(&[a, b], Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn connections_over_devices_without_mac_header_end() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let tun = TunPair::new().unwrap();
+    let (a, b) = (&tun.pair.a, &tun.pair.b);
+    let at_a = format!("netns:{}", a.name());
+    running("tun egress IPv4", &at_a, "--direction egress", (a, b, far(false)));
+    running("tun ingress IPv6", &at_a, "--direction ingress", (a, b, far(true)));
+}
+
+/// An idle connection has no packet to be answered: its socket is destroyed at the target, its peer gets a reset.
+#[test]
+fn idle_connections_end_at_both_ends() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let (pair, cgroup) = (Pair::new().unwrap(), Cgroup::new().unwrap());
+    let wrap = |command| cgroup.inside(command);
+    let inside = End { netns: &pair.a, wrap: &wrap };
+    let b = End::plain(&pair.b);
+    for (v6, of_cgroup) in [(false, false), (true, false), (false, true)] {
+        let connection = Connection::new(inside, b, far(v6), 0, Duration::ZERO).unwrap();
+        let target =
+            if of_cgroup { format!("cgroup:{}", cgroup.name()) } else { format!("netns:{}", pair.a.name()) };
+        let chaos = Chaos::start(&format!("inject {target} --for 1m --reset")).unwrap();
+        let (near, far) = connection.finish(LIMIT).unwrap();
+        chaos.stop().unwrap();
+        assert!(ended(&near) && far.error == Some(libc::ECONNRESET), "{target}: {near:?} {far:?}");
+        let apart = Duration::from_nanos(near.ended_at_ns.unwrap().abs_diff(far.ended_at_ns.unwrap()));
+        println!("idle, {target}: {apart:?} between both ends");
+        assert!(apart < PROMPT, "{target}");
+    }
 }
 
 /// Only what the cgroup owns; the connection beside it goes on.
@@ -220,7 +255,7 @@ fn with_other_faults_both_ends_hear_of_it() {
         ["--loss 20% --reset 20%", "--delay 20ms --reset after=200ms", "--delay 20ms±15ms --reset 10%"]
     {
         for round in 0..3 {
-            let chaos = Chaos::inject(&pair.a, flags).unwrap();
+            let chaos = Chaos::inject(&pair.a, &format!("{flags} --direction both")).unwrap();
             let ends = (End::plain(&pair.a), End::plain(&pair.b));
             let mut connection = Connection::new(ends.0, ends.1, far(round == 1), 100, period).unwrap();
             connection.go().unwrap();
