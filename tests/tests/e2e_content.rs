@@ -25,7 +25,7 @@ use chaos_tests::{
 };
 
 const PORT: u16 = 5340;
-const COUNT: u32 = 5000;
+const COUNT: u32 = 2000;
 const GRACE: Duration = Duration::from_millis(300);
 
 /// Where packets go: over the veth pair or over loopback.
@@ -52,16 +52,16 @@ impl Way {
         if self.lo { &pair.a } else { &pair.b }
     }
 
-    /// Datagrams of 100 bytes, one every 200 us.
+    /// Datagrams of 100 bytes, one every 100 us.
     fn stream(self, pair: &Pair, ecn: bool) -> Seen {
-        let stream = Stream { ecn, ..Stream::new(self.to(), COUNT, Duration::from_micros(200)) };
+        let stream = Stream { ecn, ..Stream::new(self.to(), COUNT, Duration::from_micros(100)) };
         let (from, to) = (End::plain(&pair.a), End::plain(self.receiver(pair)));
         datagrams::send(from, to, &stream, GRACE).unwrap()
     }
 
-    /// 20 MB over TCP; both ends hash.
+    /// 4 MB over TCP; both ends hash.
     fn transfer(self, pair: &Pair) -> bool {
-        let load = Load { to: self.to(), bytes: 20_000_000, time: Duration::from_secs(20), hash: true };
+        let load = Load { to: self.to(), bytes: 4_000_000, time: Duration::from_secs(20), hash: true };
         let (sent, came) = pour(End::plain(&pair.a), End::plain(self.receiver(pair)), &load).unwrap();
         assert_eq!(sent.bytes, came.bytes);
         sent.sha256 == came.sha256
@@ -86,12 +86,11 @@ fn a_share_comes_twice_and_no_more() {
             [("--duplicate 20% --direction egress", 0.2), ("--duplicate 100% --direction ingress", 1.0)]
         {
             let since = Since::now(&[&pair.a, &pair.b]).unwrap();
-            let chaos = Chaos::inject(&pair.a, &format!("{flags} --proto udp")).unwrap();
             // What comes to A is sent by nobody but A itself, on loopback.
             if flags.contains("ingress") && !way.lo {
-                chaos.stop().unwrap();
                 continue;
             }
+            let chaos = Chaos::inject(&pair.a, &format!("{flags} --proto udp")).unwrap();
             let seen = way.stream(&pair, false);
             let rules = chaos.stop().unwrap();
             assert_eq!((seen.lost(), seen.damaged()), (0, 0), "{way:?} {flags}");
@@ -149,13 +148,14 @@ fn damaged_pings_are_detected() {
         ("::1".parse().unwrap(), "Icmp6InCsumErrors", &pair.a),
     ] {
         let before = counters(receiver).unwrap()[group];
-        let chaos = Chaos::inject(&pair.a, "--corrupt 20%").unwrap();
+        let chaos = Chaos::inject(&pair.a, "--corrupt 20%,bytes=16-").unwrap();
         let result = chaos_tests::measure::ping::ping(&pair.a, to, None, 500).unwrap();
         let rules = chaos.stop().unwrap();
         let hit = rules[0].both("corrupted_packets");
         assert!(hit > 50, "{to}: {rules:?}");
         assert_eq!(counters(receiver).unwrap()[group] - before, hit, "{to}");
-        assert_eq!(result.lost(), hit, "{to}");
+        // A raw socket gets replies before their checksum is looked at; over veth only requests are hit.
+        assert!(to.is_loopback() || result.lost() == hit, "{to}");
     }
 }
 

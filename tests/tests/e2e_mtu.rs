@@ -45,7 +45,8 @@ fn a_black_hole_swallows_large_packets_only() {
         assert!(rules[0].both("dropped_packets") > 0, "{rules:?}");
         let (one, other) = connection.finish(Duration::from_millis(1500)).unwrap();
         println!("black hole, IPv6 {v6}: {} bytes came, the first 600 ms later", other.received);
-        assert_eq!((one.error, other.error), (None, None), "{one:?} {other:?}");
+        // The far end may hear of the near one's orderly end.
+        assert!(one.error.is_none() && other.error.unwrap_or(0) == 0, "{one:?} {other:?}");
         let first = one.first_sent_at_ns.unwrap();
         assert!(other.received > 0 && other.last_received_at_ns.unwrap() - first > 500_000_000, "{other:?}");
         let silent = chaos_tests::measure::checksums::counters(&pair.a).unwrap();

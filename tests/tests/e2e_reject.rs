@@ -8,7 +8,8 @@ use chaos_tests::{
     lab::{
         alone,
         cgroup::Cgroup,
-        netns::Netns,
+        netns::{Netns, words},
+        process::Process,
         shapes::{Pair, pair_address},
         tun::TunPair,
     },
@@ -129,6 +130,9 @@ fn wherever_it_stands() {
     let chaos = Chaos::inject(&pair.b, "--reject admin --direction ingress").unwrap();
     in_both("ingress at the far end", a, away);
     chaos.stop().unwrap();
+    // A namespace is the cgroup's once a process of it is there.
+    let there = pair.a.inside(cgroup.inside(words("sleep 60")));
+    let _there = Process::start(there).unwrap();
     let chaos = Chaos::start(&format!("inject cgroup:{} --for 1m --reject admin", cgroup.name())).unwrap();
     in_both("a cgroup", inside, away);
     in_both("a cgroup on lo", inside, here);

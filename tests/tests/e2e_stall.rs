@@ -45,7 +45,7 @@ fn data_stops_and_goes_on() {
         let load = Load { to: far(v6), bytes: 60_000_000_000, time: Duration::from_secs(4), hash: true };
         let pour = Pour::start(a, b, &load).unwrap();
         std::thread::sleep(Duration::from_millis(300));
-        let chaos = Chaos::inject(target, "--stall --for 1200ms").unwrap();
+        let chaos = Chaos::start(&format!("inject netns:{} --stall --for 1200ms", target.name())).unwrap();
         std::thread::sleep(Duration::from_millis(800));
         assert_eq!((established(&pair.a), established(&pair.b)), (1, 1), "the connection is open");
         chaos.finish(Duration::from_secs(5)).unwrap();

@@ -14,7 +14,9 @@ use chaos_common::{
     verdict::{Verdict, answers},
 };
 
-pub(crate) use self::way::{MAC_HEADER_LEN, NEXT, begin_way, goes_round, normalise, restore, route_again, send_on};
+pub(crate) use self::way::{
+    MAC_HEADER_LEN, NEXT, begin_way, goes_round, normalise, restore, route_again, send_on,
+};
 use crate::{error::Error, frame::Skb, maps::CHAOS_CONTROL, steps::job};
 
 /// Does to the packet what its verdict says, and lets it go where it shall go.

@@ -188,12 +188,27 @@ fn copy(skb: Skb, job: &Job, flags: u32) -> i32 {
             return 1;
         }
         result
+    } else if goes_on_round(flags) && job.packet.destination != DOCKER {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_OTHERHOST) };
+        // SAFETY: the kernel passes a valid context.
+        let result = unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, 0) };
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+        result
     } else {
         // SAFETY: the kernel passes a valid context.
         unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, ingress(flags)) }
     };
     skb.set_marker(before);
     result as i32
+}
+
+/// It was taken where it comes in by loopback: see [`goes_round`].
+#[inline(always)]
+const fn goes_on_round(flags: u32) -> bool {
+    flags & (intern_flags::LOOPBACK | intern_flags::INGRESS | intern_flags::ANSWER)
+        == intern_flags::LOOPBACK | intern_flags::INGRESS
 }
 
 #[inline(always)]
@@ -204,8 +219,7 @@ const fn ingress(flags: u32) -> u64 {
 /// Sends a packet on from where it was taken, marked so that it is not judged again.
 #[inline(always)]
 fn leave(skb: Skb, ifindex: u32, flags: u32) -> i32 {
-    let round = flags & (intern_flags::LOOPBACK | intern_flags::INGRESS | intern_flags::ANSWER)
-        == intern_flags::LOOPBACK | intern_flags::INGRESS;
+    let round = goes_on_round(flags);
     skb.set_marker(CHAOS_TAG.load());
     // `loopback_xmit` and devices without MAC header do not set the packet's type.
     // SAFETY: the kernel passes a valid context.
