@@ -2,7 +2,11 @@
 //! judges. That one is the same for every namespace; these are small, and each namespace has its own.
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
-use chaos_common::{abi::{Direction, dims}, job::places, world::World as _};
+use chaos_common::{
+    abi::{Direction, dims},
+    job::places,
+    world::World as _,
+};
 
 use crate::{
     effect::{NEXT, goes_round, restore, route_again, send_on},

@@ -1,9 +1,12 @@
 //! The sender gets an ICMP error about the packet, as from a router or the receiver itself.
 
-use aya_ebpf::helpers::{bpf_csum_diff, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes};
+use aya_ebpf::{
+    bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    helpers::{bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes},
+};
 use chaos_common::{
     job::Job,
-    packet::Class,
+    packet::{Bytes as _, Class},
     segment::{self, Ends, Icmp},
     verdict::answers,
 };
@@ -27,6 +30,8 @@ const V6_TOO_BIG: u32 = 2;
 #[inline(always)]
 pub(super) fn tell(skb: Skb, job: &mut Job) -> Result<i32, Error> {
     const PACKET_HOST: u32 = 0;
+    // The bit of a MAC address by which many receive it (IEEE 802, clause 8.2.2).
+    const GROUP: u8 = 1;
     let packet = job.packet;
     let is_error = matches!(packet.class, Class::ICMP | Class::ICMP6) && !packet.is_echo();
     // What has a VLAN tag within the frame is rare, and would need its tags moved.
@@ -36,6 +41,7 @@ pub(super) fn tell(skb: Skb, job: &mut Job) -> Result<i32, Error> {
         || !packet.is_ip()
         || (!bare && packet.network_offset != MAC_HEADER_LEN)
         || (skb.pkt_type() != PACKET_HOST && job.direction == 1)
+        || (!bare && skb.byte(0).ok_or(Error::Effect)? & GROUP != 0)
     {
         return Ok(vanish(job));
     }
@@ -46,19 +52,18 @@ pub(super) fn tell(skb: Skb, job: &mut Job) -> Result<i32, Error> {
     }
     let v6 = packet.is_v6();
     let added = ICMP_LEN.wrapping_add(if v6 { 40 } else { 20 });
-    let macs = if bare { [0; 7] } else { skb.mac_header().ok_or(Error::Effect)? };
     // SAFETY: the kernel passes a valid context.
     if unsafe { bpf_skb_change_tail(skb.0, packet.network_offset.wrapping_add(quote), 0) } != 0 {
         return Err(Error::Effect);
     }
     let quoted = sum_of_quote(skb, packet.network_offset, quote)?;
+    // Room behind the MAC header: unlike `bpf_skb_change_head` this moves the place of the network header, by
+    // which the kernel takes MAC headers off for devices that have none (`__bpf_redirect_no_mac`).
     // SAFETY: the kernel passes a valid context.
-    if unsafe { bpf_skb_change_head(skb.0, added, 0) } != 0 {
+    if unsafe { bpf_skb_adjust_room(skb.0, added as i32, BPF_ADJ_ROOM_MAC, 0) } != 0 {
         return Err(Error::Effect);
     }
-    if !bare {
-        skb.put_reversed(&macs)?;
-    }
+    skb.swap_macs(job)?;
     let ends = Ends { source: packet.destination, destination: packet.source, ..Ends::default() };
     let length = quote.wrapping_add(ICMP_LEN);
     let at = packet.network_offset;
@@ -106,9 +111,7 @@ fn sum_of_quote(skb: Skb, at: u32, len: u32) -> Result<u32, Error> {
     }
     // SAFETY: the helper reads exactly `len` bytes, within the element; the verifier checks it.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), len, 0) };
-    if sum < 0 {
-        return Err(Error::Effect);
-    }
+    let sum = u32::try_from(sum).map_err(|_| Error::Effect)?;
     // The sum is of numbers in network order; of the folded one the two bytes are swapped.
-    Ok(u32::from(segment::fold(sum as u32).swap_bytes()))
+    Ok(u32::from(segment::fold(sum).swap_bytes()))
 }

@@ -102,7 +102,10 @@ pub(crate) fn forth(skb: Skb, job: &Job) -> i32 {
 pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
     // What leaves by loopback comes to either end.
     let flags = turned(job);
-    if !is_away(job) && is(job, intern_flags::LOOPBACK) && !is(job, intern_flags::INGRESS) && ingress(flags) == 0
+    if !is_away(job)
+        && is(job, intern_flags::LOOPBACK)
+        && !is(job, intern_flags::INGRESS)
+        && ingress(flags) == 0
     {
         return NEXT;
     }
@@ -119,7 +122,11 @@ fn turned(job: &Job) -> u32 {
     // A query to Docker's resolver went through the container's NAT, and on loopback a packet keeps what NAT
     // knows about it: turned round it would be translated as a query again. Taken in again it forgets that,
     // but also its route, which `route_again` finds.
-    if job.packet.destination == DOCKER { flags | intern_flags::INGRESS } else { flags & !intern_flags::INGRESS }
+    if job.packet.destination == DOCKER {
+        flags | intern_flags::INGRESS
+    } else {
+        flags & !intern_flags::INGRESS
+    }
 }
 
 /// Gives a packet that came back to loopback by [`back`] a route, without which its address is a martian.
@@ -232,13 +239,8 @@ pub(crate) fn normalise(skb: Skb, job: &mut Job) -> Result<i32, Error> {
 fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
     let l3 = is(job, intern_flags::L3);
     let macs = if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Normaliser)? };
-    let entry = Intern {
-        macs,
-        ifindex: job.way_ifindex,
-        mark: skb.mark(),
-        flags: job.way_flags,
-        netns: job.netns,
-    };
+    let entry =
+        Intern { macs, ifindex: job.way_ifindex, mark: skb.mark(), flags: job.way_flags, netns: job.netns };
     job.intern = intern(&entry)?;
     if l3 {
         add_mac_header(skb)?;
