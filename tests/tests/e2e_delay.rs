@@ -34,6 +34,10 @@ const LATE_MS: f64 = 3.0;
 const EARLY_MS: f64 = 0.5;
 /// Requests of a median.
 const COUNT: u32 = 25;
+/// Of a transfer.
+const BYTES: usize = 24 << 20;
+/// Datagrams of which a share overtakes.
+const MANY: u32 = 3000;
 
 fn later_by(what: &str, direct: f64, seen: f64, asked: f64) {
     println!("{what}: direct {direct:.3} ms, {seen:.3} ms: {:+.3} ms for {asked} ms", seen - direct);
@@ -258,7 +262,6 @@ fn datagrams_keep_their_order_under_jitter() {
 fn a_transfer_under_jitter_is_whole() {
     require_root!();
     let _alone = alone().unwrap();
-    const BYTES: usize = 24 << 20;
     let pair = Pair::new().unwrap();
     let at = SocketAddr::new(B4.into(), 4002);
     let mut sent = vec![0; BYTES];
@@ -285,11 +288,10 @@ fn a_transfer_under_jitter_is_whole() {
 fn a_share_overtakes() {
     require_root!();
     let _alone = alone().unwrap();
-    const COUNT: u32 = 3000;
-    let (arrivals, rules) = datagrams("--delay 20ms --reorder 25%", (COUNT, 1), Duration::from_micros(400));
-    assert_eq!(arrivals.len(), COUNT as usize);
+    let (arrivals, rules) = datagrams("--delay 20ms --reorder 25%", (MANY, 1), Duration::from_micros(400));
+    assert_eq!(arrivals.len(), MANY as usize);
     let early = arrivals.iter().filter(|arrival| arrival.took_ms() < 20.0 - EARLY_MS).count() as u64;
-    check_rate("overtaking", early, COUNT.into(), 0.25).unwrap();
+    check_rate("overtaking", early, MANY.into(), 0.25).unwrap();
     assert_eq!(rules[0].both("reordered_packets"), early, "{rules:?}");
     let waiting: Vec<u32> =
         arrivals.iter().filter(|a| a.took_ms() >= 20.0 - EARLY_MS).map(|a| a.number).collect();

@@ -1,10 +1,11 @@
 //! Packets that wait when something ends, stops, dies or goes away, and faults together.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+#![expect(clippy::cast_precision_loss, reason = "spans of a test are far below 2^52 ns")]
 
 mod line;
 
 use std::{
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use chaos_tests::{
     chaos::{self, Chaos},
     lab::{
         alone,
+        cgroup::Cgroup,
         process::{Process, wait_until},
         shapes::{self, A4, A6, B4, B6, Pair},
     },
@@ -91,7 +93,7 @@ fn a_rule_that_is_interrupted_or_killed_by_stop_lets_go() {
     assert!(output.status.success(), "{output:?}");
     let arrivals = flow.arrived();
     assert!(arrivals.len() > 100 && arrivals.is_sorted_by_key(|arrival| arrival.number));
-    assert_eq!(arrivals.len() as u32, flow.count(), "stop --all: something was lost");
+    assert_eq!(arrivals.len() as u64, u64::from(flow.count()), "stop --all: something was lost");
     let took = (arrivals[arrivals.len() - 1].came_ns - began) as f64 / 1e6;
     println!("stop --all: all was out {took:.1} ms after the command was called");
     assert!(took < 1500.0, "{took} ms");
@@ -110,7 +112,7 @@ fn a_rule_that_is_replaced_lets_go_in_order() {
         let mut engine =
             Engine::start(&[rule(&pair, &[("delay", "20s")])], &EngineOptions::default()).unwrap();
         let sent = thread::scope(|scope| {
-            let sender = scope.spawn(|| flow.send_for(Duration::from_millis(1000)));
+            let sender = scope.spawn(|| flow.send_for(Duration::from_secs(1)));
             thread::sleep(Duration::from_millis(500));
             engine.replace(&[rule(&pair, &next)]).unwrap();
             sender.join().unwrap()
@@ -159,6 +161,29 @@ fn a_partition_of_a_second_command_acts_on_what_waits() {
     let (held, cut) = (delay.stop().unwrap(), partition.stop().unwrap());
     assert_eq!(arrivals, [], "held {held:?}, cut {cut:?}");
     assert_eq!(cut[0].both("dropped_packets"), u64::from(flow.count()), "{cut:?}, {held:?}");
+}
+
+/// What waited has lost its socket: its owner is known by its conversation.
+#[test]
+fn a_partition_of_a_cgroup_acts_on_what_waits() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let cgroup = Cgroup::new().unwrap();
+    let on_cgroup = |flags: &str| Chaos::start(&format!("inject cgroup:{} --for 1m {flags}", cgroup.name()));
+    let mut command = Command::new("bash");
+    let send = format!(
+        "exec 3<>/dev/udp/{B4}/9; sleep 1.5; for i in {{1..20}}; do echo $i >&3; sleep 0.01; done; sleep 20"
+    );
+    command.args(["-c", &send]);
+    let _sender = Process::start(pair.a.inside(cgroup.inside(command))).unwrap();
+    let delay = on_cgroup("--delay 4s --proto udp").unwrap();
+    thread::sleep(Duration::from_secs(2));
+    let partition = on_cgroup("--partition --direction egress").unwrap();
+    thread::sleep(Duration::from_secs(5));
+    let (held, cut) = (delay.stop().unwrap(), partition.stop().unwrap());
+    assert_eq!(held[0].both("delayed_packets"), 20, "{held:?}");
+    assert_eq!(cut[0].both("dropped_packets"), 20, "{cut:?}");
 }
 
 /// The device's queue is full: what it drops is counted, to the packet, and told.
@@ -342,7 +367,7 @@ fn faults_compose_in_one_rule_and_in_several() {
     for (what, rules) in [("one rule", vec![rule(&pair, &all)]), ("three rules", each)] {
         let flow = Flow::new(&pair);
         let engine = Engine::start(&rules, &EngineOptions::default()).unwrap();
-        let sent = flow.send_for(Duration::from_millis(3000));
+        let sent = flow.send_for(Duration::from_secs(3));
         let arrivals = flow.arrived();
         let stats = engine.stop().unwrap();
         let lost = u64::from(sent) - arrivals.len() as u64;

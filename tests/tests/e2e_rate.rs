@@ -1,6 +1,11 @@
 //! Links of so many bits a second as a receiver sees them: how much, how smooth, what does not fit.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
-#![expect(clippy::cast_precision_loss, reason = "numbers of a test are far below 2^52")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of a test are positive and far below 2^32"
+)]
 
 use std::{net::SocketAddr, thread, time::Duration};
 

@@ -105,3 +105,29 @@ fn rtt() {
 fn stall() {
     run(&table::stall::rows());
 }
+
+/// With a seed each packet has its own draw: a later one with a smaller draw leaves no earlier than the one
+/// before it, and only in its own flow.
+#[test]
+fn a_smaller_draw_leaves_no_earlier() {
+    require_root!();
+    let mut kernel = KernelSide::new().unwrap();
+    let subjects: [&mut dyn Subject; 2] = [&mut HostSubject, &mut kernel];
+    for subject in subjects {
+        let mut release = |others: bool, before: usize| {
+            let rule = fault("delay", "50ms±40ms").seed(7);
+            let mut row = Row::egress("a packet of many", rule, table::tcp());
+            let mut port = 40_000;
+            row.before.resize_with(before, || {
+                port += u16::from(others);
+                Packet::new().eth().ipv4("10.0.0.1", "10.0.0.2").tcp(port, 6379).payload(b"PING")
+            });
+            subject.judge(&row).unwrap().unwrap().verdict.delay_ns
+        };
+        let own: Vec<u64> = (0..24).map(|number| release(false, number)).collect();
+        let drawn: Vec<u64> = (0..24).map(|number| release(true, number)).collect();
+        let latest = |number: usize| drawn[..=number].iter().copied().max().unwrap_or(0);
+        assert_eq!(own, (0..24).map(latest).collect::<Vec<_>>(), "{}", subject.name());
+        assert!(drawn.windows(2).any(|pair| pair[1] < pair[0]), "{drawn:?}");
+    }
+}

@@ -111,16 +111,15 @@ impl Listener {
     /// # Errors
     /// When it is not one of ours.
     pub fn receive(&self) -> Result<Option<Arrival>> {
-        let mut bytes = [0; 65_536];
+        let mut bytes = [0; 2048];
         let mut room = cmsg_space!(TimeSpec);
         let mut places = [IoSliceMut::new(&mut bytes)];
         let message =
             recvmsg::<SockaddrStorage>(self.0.as_raw_fd(), &mut places, Some(&mut room), MsgFlags::empty());
         let (length, came) = match message {
             Ok(message) => {
-                let stamp = message.cmsgs()?.find_map(|part| match part {
-                    ControlMessageOwned::ScmTimestampns(time) => Some(ns(time)),
-                    _ => None,
+                let stamp = message.cmsgs()?.find_map(|part| {
+                    if let ControlMessageOwned::ScmTimestampns(time) = part { Some(ns(time)) } else { None }
                 });
                 (message.bytes, stamp.context("a datagram without a date")?)
             }
