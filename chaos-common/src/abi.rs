@@ -305,6 +305,8 @@ pub struct DistTable {
     pub entries: [i16; DIST_ENTRIES],
 }
 
+#[cfg(feature = "user")]
+#[expect(clippy::large_stack_arrays, reason = "a constant; the host copies it into a box")]
 impl DistTable {
     /// No table.
     pub const EMPTY: Self = Self { len: 0, reserved: 0, entries: [0; DIST_ENTRIES] };
@@ -359,7 +361,7 @@ counts! {
     Marked = "marked",
     /// Let go ahead of packets before it.
     Reordered = "reordered",
-    /// Calls of connect() that were refused; bytes stay 0.
+    /// Calls of `connect()` that were refused; bytes stay 0.
     Refused = "refused",
     /// Passed at once because the delay line did not run.
     Unheld = "unheld",

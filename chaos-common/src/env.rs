@@ -72,7 +72,7 @@ pub enum DrawKind {
     Reorder = 8,
     /// Which state the link goes over to (Gilbert-Elliott).
     LossState = 9,
-    /// Whether connect() is refused.
+    /// Whether `connect()` is refused.
     Refuse = 10,
 }
 

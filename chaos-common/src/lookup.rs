@@ -3,7 +3,7 @@
 
 use crate::{
     abi::{Direction, FlowKey, Header, Set, Side, dims},
-    job::{Job, View},
+    job::{Job, View, job_flags},
     packet::{Addr, Packet, packet_flags},
     world::World,
 };
@@ -109,7 +109,9 @@ pub fn find_owners<W: World>(world: &W, header: &Header, job: &Job, view: &mut V
     }
     let mut key = flow_key(&job.packet, job.netns, view.direction());
     if header.dims & dims::CGROUP != 0 {
-        let by_socket = if job.direction() == Direction::Egress { world.socket_owner(header) } else { None };
+        // What waited has the socket of the device where it did.
+        let asks_socket = job.direction() == Direction::Egress && !job.has(job_flags::HELD);
+        let by_socket = if asks_socket { world.socket_owner(header) } else { None };
         view.own = match by_socket.or_else(|| world.table_owner(&key)) {
             Some(sets) => sets.own,
             None => header.any_cgroup_set,

@@ -120,9 +120,10 @@ pub const fn ipv4(ends: &Ends, proto: u32, payload_len: u32) -> [u32; 5] {
 #[must_use]
 pub const fn ipv6(ends: &Ends, next: u32, payload_len: u32) -> [u32; 10] {
     let second = payload_len << 16 | next << 8 | TTL;
-    let [a, b, c, d] = ends.source;
-    let [e, f, g, h] = ends.destination;
-    [0x6000_0000_u32.to_be(), second.to_be(), a, b, c, d, e, f, g, h]
+    let [from0, from1, from2, from3] = ends.source;
+    let [to0, to1, to2, to3] = ends.destination;
+    let first = 0x6000_0000_u32;
+    [first.to_be(), second.to_be(), from0, from1, from2, from3, to0, to1, to2, to3]
 }
 
 /// What an ICMP message says.

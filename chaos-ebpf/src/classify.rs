@@ -58,7 +58,9 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
     if !steps.parse(job.device.flags & device_flags::L3 != 0) {
         return Err(Error::Unparsable);
     }
-    let dims = tables.header().ok_or(Error::Tables)?.dims;
+    // Another agent's: see `enter::device`. Its socket is that of the device where it waited.
+    let is_others = skb.marker() != 0;
+    let dims = if is_others { 0 } else { tables.header().ok_or(Error::Tables)?.dims };
     if dims & dims::LEARN_OWNERS != 0 {
         steps.learn();
     }
@@ -74,6 +76,9 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
     }
     if is_forwarded(tables, job, direction) {
         job.flags |= job_flags::FORWARDED;
+    }
+    if is_others {
+        job.flags |= job_flags::FINAL | job_flags::HELD;
     }
     begin_way(skb, job);
     job.size = Size::of(&job.packet, skb.len(), skb.gso_segs());

@@ -2,10 +2,14 @@
 //! judges. That one is the same for every namespace; these are small, and each namespace has its own.
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
-use chaos_common::{abi::{Direction, dims}, job::places, world::World as _};
+use chaos_common::{
+    abi::{Direction, dims},
+    job::places,
+    world::World as _,
+};
 
 use crate::{
-    effect::{NEXT, restore, route_again, send_on},
+    effect::{NEXT, goes_round, restore, route_again, send_on},
     frame::Skb,
     globals::CHAOS_TAG,
     maps::{CHAOS_CORE, CHAOS_NETNS},
@@ -19,12 +23,10 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
     let skb = Skb::new(ctx);
     let marker = skb.marker();
     if marker != 0 {
-        // Ours means judged already, for one hop. Another agent's comes from behind us in the
-        // chain: we judged the packet before that agent took it.
+        // Ours means judged already, for one hop.
         if marker == CHAOS_TAG.load() {
-            if skb.is_marked_twice() {
-                skb.mark_twice(false);
-                return NEXT;
+            if let Some(action) = goes_round(skb, direction) {
+                return action;
             }
             if direction == Direction::Ingress
                 && let Some(action) = route_again(skb)
@@ -32,8 +34,13 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
                 return action;
             }
             skb.set_marker(0);
+            return NEXT;
         }
-        return NEXT;
+        // Another agent's comes from behind us in the chain: we judged the packet before that agent took it. But
+        // it may have waited there, and what lets nothing through acts on it, too.
+        if !Tables::armed(skb).is_some_and(|tables| cuts(&tables)) {
+            return NEXT;
+        }
     }
     if Tables::armed(skb).is_some() {
         hand_over(ctx, if direction == Direction::Egress { places::EGRESS } else { places::INGRESS });
@@ -48,7 +55,7 @@ pub(crate) fn private(ctx: &TcContext, place: u32) -> i32 {
     let skb = Skb::new(ctx);
     if let Some(tables) = Tables::armed(skb)
         && skb.marker() != CHAOS_TAG.load()
-        && (place == places::RETURN || tables.header().is_some_and(|header| header.dims & dims::CUTS != 0))
+        && (place == places::RETURN || cuts(&tables))
     {
         hand_over(ctx, place);
     }
@@ -56,6 +63,12 @@ pub(crate) fn private(ctx: &TcContext, place: u32) -> i32 {
         Some((_, entry)) => send_on(skb, entry),
         None => TC_ACT_SHOT,
     }
+}
+
+/// Some rule acts on what waited.
+#[inline(always)]
+fn cuts(tables: &Tables) -> bool {
+    tables.header().is_some_and(|header| header.dims & dims::CUTS != 0)
 }
 
 /// Goes on in the program that judges; it returns only if there is none.

@@ -8,8 +8,6 @@ use chaos_common::packet::{Bytes, Frame};
 /// Bits of `skb->tc_index` that are ours; the others belong to others (Cilium uses low ones).
 const MARKER_SHIFT: u16 = 12;
 const MARKER_MASK: u16 = 0xf000;
-/// The marker holds for one hop more.
-const TWICE: u16 = 0x0800;
 
 /// A packet in the kernel's hands.
 #[derive(Clone, Copy)]
@@ -95,17 +93,6 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn set_marker(self, tag: u32) {
         self.set_tc_index(self.tc_index() & !MARKER_MASK | (tag as u16) << MARKER_SHIFT);
-    }
-
-    /// Whether the marker holds for one hop more than the next.
-    #[inline(always)]
-    pub(crate) fn is_marked_twice(self) -> bool {
-        self.tc_index() & TWICE != 0
-    }
-
-    #[inline(always)]
-    pub(crate) fn mark_twice(self, twice: bool) {
-        self.set_tc_index(self.tc_index() & !TWICE | if twice { TWICE } else { 0 });
     }
 
     #[inline(always)]

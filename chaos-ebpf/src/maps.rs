@@ -6,8 +6,9 @@ use aya_ebpf::{
 };
 use chaos_common::{
     abi::{
-        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device, DeviceKey, DistTable, Flow,
-        FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule, RuleState, Set,
+        BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device,
+        DeviceKey, DistTable, Flow, FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule,
+        RuleState, Set,
     },
     dns::{
         Asked,

@@ -34,7 +34,7 @@ fn faults(name: &str, value: &str) -> Faults {
     faults
 }
 
-fn rule(pair: &Pair, port: u16, faults: Faults, limits: Limits) -> RuleSpec {
+fn rule(pair: &Pair, port: u16, faults: &Faults, limits: Limits) -> RuleSpec {
     let range = PortRange { first: port, last: port };
     RuleSpec {
         name: format!("port {port}"),
@@ -46,7 +46,7 @@ fn rule(pair: &Pair, port: u16, faults: Faults, limits: Limits) -> RuleSpec {
             peer_ports: vec![range],
             ..MatchSpec::default()
         },
-        faults,
+        faults: *faults,
         schedule: Schedule { duration: Some(Duration::from_mins(1)), ..Schedule::default() },
         limits,
         shadow: false,
@@ -58,7 +58,7 @@ fn rule(pair: &Pair, port: u16, faults: Faults, limits: Limits) -> RuleSpec {
 /// Sends numbered datagrams while the rules beside `kept` change 100 times a second; the numbers
 /// that arrived, the number of swaps, and how long it took.
 fn under_swaps(pair: &Pair, kept: &RuleSpec) -> (Vec<u32>, u32, Duration, Engine) {
-    let other = |port| rule(pair, port, faults("loss", "50%"), Limits::default());
+    let other = |port| rule(pair, port, &faults("loss", "50%"), Limits::default());
     let mut engine = Engine::start(&[kept.clone(), other(1)], &EngineOptions::default()).unwrap();
     let receiver = pair.b.enter(|| UdpSocket::bind((B4, PORT))).unwrap().unwrap();
     receiver.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
@@ -105,7 +105,7 @@ fn a_limit_is_exact_under_swaps() {
     let pair = Pair::new().unwrap();
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
     let limits = Limits { max_packets: Some(10_000), max_bytes: None };
-    let kept = rule(&pair, PORT, faults("partition", ""), limits);
+    let kept = rule(&pair, PORT, &faults("partition", ""), limits);
     let (arrived, swaps, took, engine) = under_swaps(&pair, &kept);
     let stats = engine.stop().unwrap();
     println!("{swaps} swaps in {took:?}");
@@ -129,7 +129,7 @@ fn every_seventh_stays_unbroken_under_swaps() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
-    let kept = rule(&pair, PORT, faults("loss", "every=7"), Limits::default());
+    let kept = rule(&pair, PORT, &faults("loss", "every=7"), Limits::default());
     let (arrived, swaps, took, engine) = under_swaps(&pair, &kept);
     engine.stop().unwrap();
     println!("{swaps} swaps in {took:?}");

@@ -113,3 +113,40 @@ fn for_every_fault_kind_alone() {
         assert!(acted > 0, "{} never acted", kind.name);
     }
 }
+
+/// With a seed the dice of the kernel do not count: same seed, same packets, same verdicts, on both sides.
+#[test]
+fn the_same_seed_gives_the_same_verdicts_for_every_kind() {
+    require_root!();
+    let mut kernel = KernelSide::new().unwrap();
+    for kind in FAULTS {
+        for setting in settings(kind) {
+            let mut rng = StdRng::seed_from_u64(SEED);
+            let (mut input, _) = rules(&mut rng);
+            for rule in &mut input.rules {
+                rule.rule.faults = setting;
+                rule.rule.seed = 7;
+                rule.clauses.clear();
+                rule.exclusions.clear();
+            }
+            let Ok(tables) = compile(&input) else { continue };
+            let packets: Vec<_> = (0..60).map(|_| (random_given(&mut rng), packet(&mut rng))).collect();
+            let mut runs = Vec::new();
+            for dice in [1, 0x1234_5678] {
+                kernel.arm(&tables, u64::MAX).unwrap();
+                let mut host = HostSide::new(tables.clone(), u64::MAX);
+                let mut verdicts = Vec::new();
+                for (given, bytes) in &packets {
+                    let mut given = *given;
+                    given.input.random = dice;
+                    let (_, wanted) = host.judge(&given, bytes).unwrap();
+                    let (_, verdict, _) = kernel.judge(&given, bytes).unwrap();
+                    assert_eq!(verdict, wanted, "{}: {setting:?}", kind.name);
+                    verdicts.push(verdict);
+                }
+                runs.push(verdicts);
+            }
+            assert_eq!(runs[0], runs[1], "{}: {setting:?}: the dice count in spite of the seed", kind.name);
+        }
+    }
+}

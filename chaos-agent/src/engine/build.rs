@@ -100,8 +100,7 @@ impl Engine {
         let programs = self.sites.values().flat_map(|site| site.instance.filter_programs()).collect();
         self.registration.set_programs(programs)?;
         self.start_clocks(fresh, &mut tables)?;
-        // Before the rules are there, so that what tells the peers gets out.
-        events.extend(self.end_connections(&tables, fresh)?);
+        self.note_connections(&tables, fresh)?;
         self.maps.swap(&tables)?;
         self.refusals.release(&tables);
         let that = |needs: fn(&Active) -> bool| -> Vec<NetnsId> {

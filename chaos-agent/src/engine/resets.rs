@@ -35,6 +35,10 @@ use crate::{
     netns::{Netns, NetnsId},
 };
 
+/// When idle connections end that shall end at once: those that are not idle have been reset by then, which
+/// tells both programs what happened; one whose socket is ended hears ECONNABORTED. Resets get through the
+/// rules that make them, so the other end hears of it.
+const GRACE_NS: u64 = 20_000_000;
 /// How often connections are looked at whose time may have come.
 const LOOK: Duration = Duration::from_secs(1);
 /// An IP and a TCP header: what a segment without data has.
@@ -66,47 +70,35 @@ pub(super) struct Resets {
 }
 
 impl Resets {
-    /// Call it when the rules in the slots `fresh` have their times, and before they are armed, so that
-    /// a RST still gets out: ends the idle connections of those that act at once, and notes those that
-    /// end connections later.
+    /// Call it when the rules in the slots `fresh` have their times, and before they are armed: notes which end
+    /// connections, and which connections are there.
     pub(super) fn arm(
         &mut self,
         tables: &Tables,
         fresh: &[u32],
         sockets_of: impl FnOnce() -> (Vec<Place>, OwnerOf),
-    ) -> Result<Vec<Event>, EngineError> {
+    ) -> Result<(), EngineError> {
         self.later.retain(|slot, _| !fresh.contains(slot) && has_rule(tables, *slot));
-        let mut now = BTreeSet::new();
         let mut first_armed_ns = boot_ns();
         for (slot, rule) in tables.rules.iter().filter(|(slot, _)| fresh.contains(slot)) {
-            match ends_after_ns(&rule.faults) {
-                _ if spares_idle(rule) => {}
-                None => {}
-                Some(0) if rule.starts_ns <= rule.armed_ns => drop(now.insert(*slot)),
-                Some(after_ns) => drop(self.later.insert(*slot, after_ns)),
+            if let (Some(after_ns), false) = (ends_after_ns(&rule.faults), spares_idle(rule)) {
+                self.later.insert(*slot, after_ns);
             }
             first_armed_ns = first_armed_ns.min(rule.armed_ns);
         }
-        if now.is_empty() && self.later.is_empty() {
-            *self = Self::default();
-            return Ok(Vec::new());
-        }
-        self.host = host(tables);
-        let begins = |slot: &u32| fresh.contains(slot);
-        if now.is_empty() && !self.later.keys().any(begins) {
-            return Ok(Vec::new());
-        }
-        let mut events = Vec::new();
-        let (places, owner_of) = sockets_of();
-        for place in places.iter().filter(|place| is_judged(tables, place)) {
-            let known = self.look(place, &owner_of, first_armed_ns.saturating_sub(1))?;
-            let due = |slots: &[u32], _: &Socket| slots.iter().any(|slot| now.contains(slot));
-            events.extend(end(place, &known, due)?);
-        }
         if self.later.is_empty() {
             *self = Self::default();
+            return Ok(());
         }
-        Ok(events)
+        self.host = host(tables);
+        if !self.later.keys().any(|slot| fresh.contains(slot)) {
+            return Ok(());
+        }
+        let (places, owner_of) = sockets_of();
+        for place in places.iter().filter(|place| is_judged(tables, place)) {
+            self.look(place, &owner_of, first_armed_ns.saturating_sub(1))?;
+        }
+        Ok(())
     }
 
     /// Ends connections whose time has come; call it from every tick. Looks at most once a second.
@@ -153,15 +145,17 @@ impl Resets {
     /// A rule that ends connections when it begins has begun.
     fn begins_at_once(&self, now_ns: u64) -> bool {
         let rules = &self.host.tables.rules;
-        let begun = |slot: &u32| rules.iter().any(|(at, rule)| at == slot && rule.starts_ns <= now_ns);
-        self.later.iter().any(|(slot, after_ns)| *after_ns == 0 && begun(slot))
+        let begun =
+            |slot: &u32| rules.iter().any(|(at, rule)| at == slot && rule.starts_ns + GRACE_NS <= now_ns);
+        self.later.iter().any(|(slot, after_ns)| *after_ns == GRACE_NS && begun(slot))
     }
 
     /// A rule that ends connections when it begins has done so; from then on packets do.
     fn done_once(&mut self, now_ns: u64) {
         let rules = &self.host.tables.rules;
-        let waits = |slot: &u32| rules.iter().any(|(at, rule)| at == slot && rule.starts_ns > now_ns);
-        self.later.retain(|slot, after_ns| *after_ns > 0 || waits(slot));
+        let waits =
+            |slot: &u32| rules.iter().any(|(at, rule)| at == slot && rule.starts_ns + GRACE_NS > now_ns);
+        self.later.retain(|slot, after_ns| *after_ns != GRACE_NS || waits(slot));
     }
 
     /// The connections of a namespace, with the rules that act on them now. Those not seen before count
@@ -199,16 +193,12 @@ impl Resets {
 }
 
 impl Engine {
-    /// Ends the idle connections of rules in the slots `fresh` that ask for it; see [`Resets::arm`].
-    pub(super) fn end_connections(
-        &mut self,
-        tables: &Tables,
-        fresh: &[u32],
-    ) -> Result<Vec<Event>, EngineError> {
+    /// Notes which idle connections the rules in the slots `fresh` end; see [`Resets::arm`].
+    pub(super) fn note_connections(&mut self, tables: &Tables, fresh: &[u32]) -> Result<(), EngineError> {
         let mut resets = std::mem::take(&mut self.resets);
-        let ended = resets.arm(tables, fresh, || self.sockets_of());
+        let noted = resets.arm(tables, fresh, || self.sockets_of());
         self.resets = resets;
-        ended
+        noted
     }
 
     /// Ends idle connections whose time has come; see [`Resets::tick`].
@@ -242,9 +232,9 @@ fn has_rule(tables: &Tables, slot: u32) -> bool {
 /// nanoseconds; none = only packets are answered.
 fn ends_after_ns(faults: &Faults) -> Option<u64> {
     match (faults.ends_connections(), faults.closes_after_ns()) {
-        (true, _) => Some(0),
+        (true, _) => Some(GRACE_NS),
         (false, 0) => None,
-        (false, after_ns) => Some(after_ns),
+        (false, after_ns) => Some(after_ns.max(GRACE_NS + 1)),
     }
 }
 

@@ -297,8 +297,14 @@ impl Builder<'_> {
         if rules().any(|rule| !rule.peer_cgroups.is_empty()) {
             header.dims |= dims::PEER_CGROUP;
         }
-        let comes = |rule: &RuleInput| rule.places.iter().any(|place| place.ingress);
-        if rules().any(|rule| !rule.peer_cgroups.is_empty() || (!rule.cgroups.is_empty() && comes(rule))) {
+        // What comes has no socket yet, and what waited none any more.
+        let needs_table = |rule: &RuleInput| {
+            let cuts = rule.rule.flags & crate::abi::rule_flags::CUTS != 0;
+            cuts || rule.places.iter().any(|place| place.ingress)
+        };
+        if rules()
+            .any(|rule| !rule.peer_cgroups.is_empty() || (!rule.cgroups.is_empty() && needs_table(rule)))
+        {
             header.dims |= dims::LEARN_OWNERS;
         }
         let by_age = crate::abi::rule_flags::NEW | crate::abi::rule_flags::ESTABLISHED;

@@ -2,7 +2,7 @@
 //!
 //! Uniform jitter is computed ([`uniform`]); every other distribution is a table of samples of
 //! which each is as likely as any other (inverse transform sampling), made or read on the host,
-//! numbered by [`intern`], looked up by [`crate::world::World::dist`], applied by [`spread`].
+//! numbered by [`intern()`], looked up by [`crate::world::World::dist`], applied by [`spread`].
 
 #[cfg(feature = "user")]
 mod intern;

@@ -128,6 +128,7 @@ pub struct Case<'a, W> {
 impl<W: World> Case<'_, W> {
     /// 32 random bits.
     #[inline(always)]
+    #[must_use]
     pub fn draw(&self, kind: DrawKind) -> u32 {
         self.draws.next(self.world, kind)
     }
@@ -140,6 +141,7 @@ impl<W: World> Case<'_, W> {
 
     /// Which way the packet goes.
     #[inline(always)]
+    #[must_use]
     pub fn direction(&self) -> Direction {
         self.job.direction()
     }

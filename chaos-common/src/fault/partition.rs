@@ -98,7 +98,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Partition,
     name: "partition",
     value: Value::Optional("MODE"),
-    help: "Every packet vanishes, silently, in both directions unless one is named",
+    help: "Every packet vanishes, silently (drop, unless told), in both directions unless one is named; reset: TCP connections are reset at both ends, the rest vanishes; reject: the sender gets an ICMP error",
     default_direction: DefaultDirection::Both,
     parse,
     describe,

@@ -97,10 +97,8 @@ fn message_sum(len: u32) -> Result<u32, Error> {
     let len = core::hint::black_box(len.wrapping_add(3)) & WORDS_MASK;
     // SAFETY: the helper reads exactly `len` bytes; the verifier checks the length.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, message.cast(), len, 0) };
-    if sum < 0 {
-        return Err(Error::Effect);
-    }
-    Ok(u32::from(segment::fold(sum as u32).swap_bytes()))
+    let sum = u32::try_from(sum).map_err(|_| Error::Effect)?;
+    Ok(u32::from(segment::fold(sum).swap_bytes()))
 }
 
 /// Corrects the lengths in the IP header.

@@ -14,7 +14,9 @@ use chaos_common::{
     verdict::{Verdict, answers},
 };
 
-pub(crate) use self::way::{MAC_HEADER_LEN, NEXT, begin_way, normalise, restore, route_again, send_on};
+pub(crate) use self::way::{
+    MAC_HEADER_LEN, NEXT, begin_way, goes_round, normalise, restore, route_again, send_on,
+};
 use crate::{error::Error, frame::Skb, maps::CHAOS_CONTROL, steps::job};
 
 /// Does to the packet what its verdict says, and lets it go where it shall go.
@@ -51,7 +53,7 @@ pub(crate) fn apply(skb: Skb, job: &mut Job) -> i32 {
     }
     let copies = duplicate_by != 0;
     if hold_by != 0 {
-        return chaos_hold(skb.0, u32::from(copies)) as i32;
+        return chaos_hold(skb.0, u32::from(copies)).cast_signed();
     }
     if copies {
         chaos_copy(skb.0, 0);
@@ -63,9 +65,9 @@ pub(crate) fn apply(skb: Skb, job: &mut Job) -> i32 {
 #[inline(always)]
 fn answered(skb: Skb, job: &Job, what: u32) -> i32 {
     match what {
-        answers::RESET => chaos_reset(skb.0, 0) as i32,
-        answers::UNREACHABLE | answers::TOO_BIG => chaos_unreachable(skb.0, 0) as i32,
-        answers::DNS => chaos_dns(skb.0, 0) as i32,
+        answers::RESET => chaos_reset(skb.0, 0).cast_signed(),
+        answers::UNREACHABLE | answers::TOO_BIG => chaos_unreachable(skb.0, 0).cast_signed(),
+        answers::DNS => chaos_dns(skb.0, 0).cast_signed(),
         _ => way::vanish(job),
     }
 }
@@ -79,10 +81,10 @@ macro_rules! effect {
         extern "C" fn $name($skb: *mut __sk_buff, $arg: u32) -> u32 {
             let ($skb, $arg) = core::hint::black_box(($skb, $arg));
             let $skb = Skb($skb);
-            let Some($job) = job() else { return NEXT as u32 };
+            let Some($job) = job() else { return NEXT.cast_unsigned() };
             let _ = $arg;
             let action: i32 = $body;
-            action as u32
+            action.cast_unsigned()
         }
     };
 }

@@ -111,9 +111,7 @@ fn sum_of_quote(skb: Skb, at: u32, len: u32) -> Result<u32, Error> {
     }
     // SAFETY: the helper reads exactly `len` bytes, within the element; the verifier checks it.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), len, 0) };
-    if sum < 0 {
-        return Err(Error::Effect);
-    }
+    let sum = u32::try_from(sum).map_err(|_| Error::Effect)?;
     // The sum is of numbers in network order; of the folded one the two bytes are swapped.
-    Ok(u32::from(segment::fold(sum as u32).swap_bytes()))
+    Ok(u32::from(segment::fold(sum).swap_bytes()))
 }

@@ -31,6 +31,9 @@ const ETH_IPV4: u16 = 0x0800_u16.to_be();
 const IPV4_SOURCE: u32 = 12;
 /// `LOOPBACK_IFINDEX` in `include/net/flow.h`: the same in every namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
+/// Types of packets, `include/uapi/linux/if_packet.h`: for us, for somebody else.
+const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
 /// Bytes of an Ethernet header.
 pub(crate) const MAC_HEADER_LEN: u32 = 14;
 /// Places tried when two entries want the same number.
@@ -99,11 +102,14 @@ pub(crate) fn forth(skb: Skb, job: &Job) -> i32 {
 pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
     // What leaves by loopback comes to either end.
     let flags = turned(job);
-    if !is_away(job) && is(job, intern_flags::LOOPBACK) && !is(job, intern_flags::INGRESS) && ingress(flags) == 0
+    if !is_away(job)
+        && is(job, intern_flags::LOOPBACK)
+        && !is(job, intern_flags::INGRESS)
+        && ingress(flags) == 0
     {
         return NEXT;
     }
-    leave(skb, job.way_ifindex, flags)
+    leave(skb, job.way_ifindex, flags | intern_flags::ANSWER)
 }
 
 /// The same device, the other direction; on loopback there is but one.
@@ -116,26 +122,39 @@ fn turned(job: &Job) -> u32 {
     // A query to Docker's resolver went through the container's NAT, and on loopback a packet keeps what NAT
     // knows about it: turned round it would be translated as a query again. Taken in again it forgets that,
     // but also its route, which `route_again` finds.
-    if job.packet.destination == DOCKER { flags | intern_flags::INGRESS } else { flags & !intern_flags::INGRESS }
+    if job.packet.destination == DOCKER {
+        flags | intern_flags::INGRESS
+    } else {
+        flags & !intern_flags::INGRESS
+    }
 }
 
 /// Gives a packet that came back to loopback by [`back`] a route, without which its address is a martian.
 /// None = it is none of those.
 #[inline(always)]
 pub(crate) fn route_again(skb: Skb) -> Option<i32> {
-    if skb.ifindex() != LOOPBACK_IFINDEX || !is_dockers(skb) {
+    let [kind] = skb.raw::<u16, 1>(ETHERTYPE_OFFSET)?;
+    let [source] = skb.raw::<u32, 1>(MAC_HEADER_LEN.wrapping_add(IPV4_SOURCE))?;
+    if skb.ifindex() != LOOPBACK_IFINDEX || kind != ETH_IPV4 || Some(source) != unmapped(&DOCKER) {
         return None;
     }
     // SAFETY: as in `leave`.
     Some(unsafe { bpf_redirect_neigh(LOOPBACK_IFINDEX, core::ptr::null_mut(), 0, 0) as i32 })
 }
 
-/// An answer of Docker's resolver.
+/// What was taken where it comes in by loopback goes out once more, because only there it gets a route. Its type
+/// says so: the mark then means both hops. None = it is none of those.
 #[inline(always)]
-fn is_dockers(skb: Skb) -> bool {
-    let Some([kind]) = skb.raw::<u16, 1>(ETHERTYPE_OFFSET) else { return false };
-    let Some([source]) = skb.raw::<u32, 1>(MAC_HEADER_LEN.wrapping_add(IPV4_SOURCE)) else { return false };
-    kind == ETH_IPV4 && Some(source) == unmapped(&DOCKER)
+pub(crate) fn goes_round(skb: Skb, direction: Direction) -> Option<i32> {
+    if skb.ifindex() != LOOPBACK_IFINDEX || skb.pkt_type() != PACKET_OTHERHOST {
+        return None;
+    }
+    if direction == Direction::Ingress {
+        skb.set_marker(0);
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+    }
+    Some(NEXT)
 }
 
 /// Sends a copy on, the way the packet is going; not 0 = it could not.
@@ -169,23 +188,27 @@ fn copy(skb: Skb, job: &Job, flags: u32) -> i32 {
             return 1;
         }
         result
-    } else {
-        let again = leaves_again(skb, flags);
-        skb.mark_twice(again);
+    } else if goes_on_round(flags) && job.packet.destination != DOCKER {
         // SAFETY: the kernel passes a valid context.
-        unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, if again { 0 } else { ingress(flags) }) }
+        unsafe { bpf_skb_change_type(skb.0, PACKET_OTHERHOST) };
+        // SAFETY: the kernel passes a valid context.
+        let result = unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, 0) };
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
+        result
+    } else {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { bpf_clone_redirect(skb.0, job.way_ifindex, ingress(flags)) }
     };
-    skb.mark_twice(false);
     skb.set_marker(before);
     result as i32
 }
 
-/// It was taken where it comes by the loopback device. There a packet needs the route that it left with, and
-/// loses it when it is redirected: it leaves once more instead, and both hooks let it pass.
+/// It was taken where it comes in by loopback: see [`goes_round`].
 #[inline(always)]
-fn leaves_again(skb: Skb, flags: u32) -> bool {
-    let both = intern_flags::LOOPBACK | intern_flags::INGRESS;
-    flags & both == both && !is_dockers(skb)
+const fn goes_on_round(flags: u32) -> bool {
+    flags & (intern_flags::LOOPBACK | intern_flags::INGRESS | intern_flags::ANSWER)
+        == intern_flags::LOOPBACK | intern_flags::INGRESS
 }
 
 #[inline(always)]
@@ -196,13 +219,12 @@ const fn ingress(flags: u32) -> u64 {
 /// Sends a packet on from where it was taken, marked so that it is not judged again.
 #[inline(always)]
 fn leave(skb: Skb, ifindex: u32, flags: u32) -> i32 {
+    let round = goes_on_round(flags);
     skb.set_marker(CHAOS_TAG.load());
     // `loopback_xmit` and devices without MAC header do not set the packet's type.
     // SAFETY: the kernel passes a valid context.
-    unsafe { bpf_skb_change_type(skb.0, 0) };
-    let again = leaves_again(skb, flags);
-    skb.mark_twice(again);
-    if again || flags & (intern_flags::LOOPBACK | intern_flags::INGRESS) == intern_flags::LOOPBACK {
+    unsafe { bpf_skb_change_type(skb.0, if round { PACKET_OTHERHOST } else { PACKET_HOST }) };
+    if round || flags & (intern_flags::LOOPBACK | intern_flags::INGRESS) == intern_flags::LOOPBACK {
         // The route was lost on the way, and without one a loopback address is a martian.
         // SAFETY: a null parameter block of length 0 asks for a lookup by the packet's own addresses.
         return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
@@ -231,13 +253,8 @@ pub(crate) fn normalise(skb: Skb, job: &mut Job) -> Result<i32, Error> {
 fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
     let l3 = is(job, intern_flags::L3);
     let macs = if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Normaliser)? };
-    let entry = Intern {
-        macs,
-        ifindex: job.way_ifindex,
-        mark: skb.mark(),
-        flags: job.way_flags,
-        netns: job.netns,
-    };
+    let entry =
+        Intern { macs, ifindex: job.way_ifindex, mark: skb.mark(), flags: job.way_flags, netns: job.netns };
     job.intern = intern(&entry)?;
     if l3 {
         add_mac_header(skb)?;

@@ -29,8 +29,8 @@ impl Skb {
     /// Writes a MAC header for the way back.
     #[inline(always)]
     pub(super) fn put_reversed(self, header: &MacHeader) -> Result<(), Error> {
-        let [a, b, c, d, e, f, kind] = *header;
-        self.put(0, &[d, e, f, a, b, c, kind]).ok_or(Error::Effect)
+        let [to0, to1, to2, from0, from1, from2, kind] = *header;
+        self.put(0, &[from0, from1, from2, to0, to1, to2, kind]).ok_or(Error::Effect)
     }
 
     /// Swaps the MAC addresses, if there are any.

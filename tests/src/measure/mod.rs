@@ -26,3 +26,4 @@ pub mod pour;
 pub mod probe;
 pub mod stats;
 pub mod tcp;
+pub mod wait;
