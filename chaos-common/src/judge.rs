@@ -5,6 +5,7 @@ use crate::{
     job::{Job, Walk, job_flags},
     life::{Life, concerns, life},
     lookup::{candidates, find_owners, summary, word, word_of},
+    mask::masked,
     packet::{Class, Packet, tcp},
     verdict::Verdict,
     world::World,
@@ -162,17 +163,10 @@ fn turn<W: World>(world: &W, job: &mut Job) -> bool {
 }
 
 /// Index of the lowest bit, below [`SET_WORDS`].
-///
-/// The compiler knows that and would leave the mask out; the verifier does not know and insists
-/// on it, so the compiler is kept from knowing. It is a mask because Linux 6.1 does not carry a
-/// bound that a comparison finds over to the copies of a number on the stack.
 #[inline(always)]
 fn lowest(bits: u64) -> u32 {
     const { assert!(SET_WORDS == 64, "as many words as a summary has bits") };
-    let number = bits.trailing_zeros();
-    // SAFETY: a reference is always valid to read.
-    let unknown = unsafe { core::ptr::read_volatile(&raw const number) };
-    unknown & 63
+    masked::<SET_WORDS>(bits.trailing_zeros()) as u32
 }
 
 /// Looks at the next clause of the current word.

@@ -26,6 +26,7 @@ pub mod job;
 pub mod judge;
 mod life;
 pub mod lookup;
+mod mask;
 pub mod packet;
 #[cfg(feature = "user")]
 pub mod profile;

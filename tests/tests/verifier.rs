@@ -8,7 +8,8 @@ use aya::programs::{CgroupSock, Program};
 use chaos_agent::datapath::{Object, PROGRAMS};
 use chaos_tests::require_root;
 
-/// Instructions that the verifier may look at, all ways together (`verified_insns`).
+/// Instructions that the verifier may look at, all ways together (`verified_insns`), on any kernel that is
+/// supported: Linux 6.1 needs twice as many for `chaos_connect6` as 6.18, 6.12 the most for `chaos_core`.
 const BUDGETS: [(&str, u32); 11] = [
     ("chaos_egress", 1_000),
     ("chaos_ingress", 1_000),
@@ -19,8 +20,8 @@ const BUDGETS: [(&str, u32); 11] = [
     ("chaos_bind4", 2_000),
     ("chaos_bind6", 2_000),
     ("chaos_release", 2_000),
-    ("chaos_connect4", 10_000),
-    ("chaos_connect6", 10_000),
+    ("chaos_connect4", 15_000),
+    ("chaos_connect6", 15_000),
 ];
 
 #[test]

@@ -4,6 +4,7 @@
 //! of the name, so that a pattern with one `*` never comes back.
 
 use super::query::{NAME_MAX, Query};
+use crate::mask::masked;
 
 /// Longest pattern.
 pub const PATTERN_MAX: usize = 127;
@@ -43,7 +44,7 @@ impl Pattern {
     /// The character at `index`; 0 beyond the end.
     #[inline(always)]
     fn character(&self, index: u32) -> u8 {
-        if index < self.len { self.bytes.get(index as usize & (ROOM - 1)).copied().unwrap_or(0) } else { 0 }
+        if index < self.len { self.bytes.get(masked::<ROOM>(index)).copied().unwrap_or(0) } else { 0 }
     }
 }
 

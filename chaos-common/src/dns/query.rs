@@ -1,7 +1,7 @@
 //! The question of a query (RFC 1035, section 4.1), and the answer written over it.
 
 use super::{code, shape};
-use crate::{packet::unmapped, verdict::Answer};
+use crate::{mask::masked, packet::unmapped, verdict::Answer};
 
 /// Bytes of a message that are looked at: a question ends at 12 + 255 + 4 at the latest.
 pub const MESSAGE_MAX: usize = 512;
@@ -19,9 +19,6 @@ const WIRE_NAME_MAX: u32 = 255;
 const BYTES_PER_STEP: u32 = 8;
 /// Steps that read every name.
 pub const STEPS: u32 = WIRE_NAME_MAX / BYTES_PER_STEP + 1;
-
-const MESSAGE_MASK: usize = MESSAGE_MAX - 1;
-const NAME_MASK: usize = NAME_MAX - 1;
 
 /// Record types and the class of the Internet (RFC 1035, sections 3.2.2 and 3.2.4; RFC 3596).
 mod record {
@@ -133,7 +130,7 @@ impl Query {
     #[must_use]
     pub fn character(&self, index: u32) -> u8 {
         if index < self.name_len {
-            self.name.get(index as usize & NAME_MASK).copied().unwrap_or(0)
+            self.name.get(masked::<NAME_MAX>(index)).copied().unwrap_or(0)
         } else {
             0
         }
@@ -166,7 +163,7 @@ impl Query {
 
     #[inline(always)]
     fn push(&mut self, character: u8) {
-        if let Some(place) = self.name.get_mut(self.name_len as usize & NAME_MASK) {
+        if let Some(place) = self.name.get_mut(masked::<NAME_MAX>(self.name_len)) {
             *place = character;
         }
         self.name_len = self.name_len.wrapping_add(1);
@@ -183,7 +180,7 @@ impl Query {
 
     #[inline(always)]
     fn byte(&self, at: u32) -> u8 {
-        self.message.get(at as usize & MESSAGE_MASK).copied().unwrap_or(0)
+        self.message.get(masked::<MESSAGE_MAX>(at)).copied().unwrap_or(0)
     }
 
     #[inline(always)]
@@ -254,7 +251,7 @@ impl Query {
 
     #[inline(always)]
     fn set_byte(&mut self, at: u32, value: u8) {
-        if let Some(place) = self.message.get_mut(at as usize & MESSAGE_MASK) {
+        if let Some(place) = self.message.get_mut(masked::<MESSAGE_MAX>(at)) {
             *place = value;
         }
     }
