@@ -129,11 +129,7 @@ impl Query {
     #[inline(always)]
     #[must_use]
     pub fn character(&self, index: u32) -> u8 {
-        if index < self.name_len {
-            self.name.get(masked::<NAME_MAX>(index)).copied().unwrap_or(0)
-        } else {
-            0
-        }
+        if index < self.name_len { self.name.get(masked::<NAME_MAX>(index)).copied().unwrap_or(0) } else { 0 }
     }
 
     #[inline(always)]
