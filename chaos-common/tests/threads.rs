@@ -135,11 +135,12 @@ impl World for Cpu<'_> {
 }
 
 /// Judges on all threads at once, with packets whose size `size` draws; the sum of all counters.
-fn judged(rule: Rule, size: impl Fn(&mut Random) -> Size + Sync) -> Counters {
+fn judged(rule: &Rule, size: impl Fn(&mut Random) -> Size + Sync) -> Counters {
     let state = RuleState { lease_until_ns: u64::MAX, ..RuleState::default() };
     let one = |seed: u64| {
         let random = Random::new(seed);
-        let cpu = Cpu { rule, state: &state, counters: RefCell::default(), random: random.clone().into() };
+        let cpu =
+            Cpu { rule: *rule, state: &state, counters: RefCell::default(), random: random.clone().into() };
         let mut sizes = random;
         for _ in 0..EACH {
             let mut job = Job { packet: tcp(), now_ns: NOW_NS, size: size(&mut sizes), ..Job::default() };
@@ -180,7 +181,7 @@ fn packets(counters: &Counters, what: Count) -> u64 {
 #[test]
 fn max_packets_is_exact() {
     for fault in ["100%", "partition", "60%"] {
-        let sum = judged(rule(fault, |rule| rule.max_packets = 10_000), plain);
+        let sum = judged(&rule(fault, |rule| rule.max_packets = 10_000), plain);
         assert_eq!(packets(&sum, Count::Matched), THREADS * EACH);
         assert_eq!(packets(&sum, Count::Dropped), 10_000, "{fault}");
     }
@@ -188,12 +189,12 @@ fn max_packets_is_exact() {
 
 #[test]
 fn max_bytes_is_exact_and_never_exceeded() {
-    let sum = judged(rule("100%", |rule| rule.max_bytes = 1_000_050), plain);
+    let sum = judged(&rule("100%", |rule| rule.max_bytes = 1_000_050), plain);
     assert_eq!(sum.tallies[Count::Dropped as usize].bytes, 1_000_000);
     assert_eq!(packets(&sum, Count::Dropped) + packets(&sum, Count::Limited), THREADS * EACH);
     let mixed =
         |random: &mut Random| Size { segments: 1 + random.below(45), bytes: 60 + random.below(64_000) };
-    let sum = judged(rule("100%", |rule| (rule.max_packets, rule.max_bytes) = (3_000, 5_000_000)), mixed);
+    let sum = judged(&rule("100%", |rule| (rule.max_packets, rule.max_bytes) = (3_000, 5_000_000)), mixed);
     let dropped = sum.tallies[Count::Dropped as usize];
     assert!(dropped.packets <= 3_000 && dropped.bytes <= 5_000_000, "{dropped:?}");
     assert!(dropped.packets > 2_000, "{dropped:?}");
@@ -201,7 +202,7 @@ fn max_bytes_is_exact_and_never_exceeded() {
 
 #[test]
 fn every_nth_is_exact() {
-    let sum = judged(rule("every=7", |_| ()), plain);
+    let sum = judged(&rule("every=7", |_| ()), plain);
     assert_eq!(packets(&sum, Count::Dropped), THREADS * EACH / 7);
 }
 
@@ -209,6 +210,6 @@ fn every_nth_is_exact() {
 #[test]
 fn seeded_losses_do_not_depend_on_the_number_of_cpus() {
     let seeded = rule("20%", |rule| rule.seed = 9);
-    let together = packets(&judged(seeded, plain), Count::Dropped);
-    assert_eq!(packets(&judged(seeded, plain), Count::Dropped), together);
+    let together = packets(&judged(&seeded, plain), Count::Dropped);
+    assert_eq!(packets(&judged(&seeded, plain), Count::Dropped), together);
 }

@@ -77,7 +77,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     kind: FaultKind::Mtu,
     name: "mtu",
     value: Value::Required("BYTES"),
-    help: "IP packets above so many bytes vanish (1200), a black hole for path MTU discovery; with `,reply` their sender is told \"fragmentation needed\"",
+    help: "IP packets above so many bytes vanish (1200), a black hole for path MTU discovery; with `,reply` their sender is told \"fragmentation needed\" (IPv6 does not believe in less than 1280)",
     default_direction: DefaultDirection::Egress,
     parse,
     describe,
