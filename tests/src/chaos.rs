@@ -24,6 +24,12 @@ use crate::{
 
 /// How long `chaos` may take to say that it has started.
 const START_LIMIT: Duration = Duration::from_secs(15);
+/// How long the kernel may take to free what a killed process had, in the background.
+///
+/// Nobody may look earlier: to list tables takes a reference to each, and a program array that is let go again
+/// while its first clearing still waits is never freed (`prog_array_map_clear`, Linux 5.5 to 6.18, takes a
+/// reference for work that is queued once).
+pub const FREED: Duration = Duration::from_millis(150);
 /// How long `chaos` may take to end after SIGINT.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -231,7 +237,9 @@ impl Chaos {
     /// When it was gone already.
     pub fn kill(mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
-        self.process.wait(STOP_LIMIT).map(drop)
+        self.process.wait(STOP_LIMIT)?;
+        thread::sleep(FREED);
+        Ok(())
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) fn maps(foreign: &Held) -> Vec<String> {
     loaded_maps()
         .flatten()
         .filter(|info| !foreign.maps.contains(&info.id()))
+        // Made for a moment by whoever asks what the kernel can do, others included.
+        .filter(|info| info.name_as_str() != Some("aya_global"))
         .map(|info| format!("{} {}", info.id(), info.name_as_str().unwrap_or("?")))
         .collect()
 }
