@@ -5,10 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use chaos_tests::{chaos, lab::process, skip::find_tool};
 
-use crate::{bench::Bench, row::Row};
-
-/// Exit code of `chaos` for wrong usage.
-const WRONG_USAGE: i32 = 2;
+use crate::row::Row;
 
 /// The help texts of the command under test.
 pub(crate) struct Ability {
@@ -35,22 +32,6 @@ impl Ability {
         let flag =
             flags.map(|flag| flag.split('=').next().unwrap_or(flag)).find(|flag| !knows(help, flag))?;
         Some(format!("this build has no {flag}"))
-    }
-
-    /// Whether `chaos` itself calls the row's arguments wrong usage, where the row allows for that; touches
-    /// nothing.
-    #[expect(clippy::unused_self, reason = "who asks needs to have looked at the flags first")]
-    pub(crate) fn refuses(&self, row: &Row, bench: &Bench<'_>) -> Result<Option<String>> {
-        if !row.form {
-            return Ok(None);
-        }
-        let output = process::output(chaos::command(&bench.arguments(&row.asked, "--dry-run"))?, LIMIT)?;
-        if output.status.code() != Some(WRONG_USAGE) {
-            return Ok(None);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Ok(Some(format!("this build does not take it: {first}")))
     }
 }
 

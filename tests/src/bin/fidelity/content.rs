@@ -23,12 +23,9 @@ pub(crate) fn rows() -> Vec<Row> {
     let (veth, lo) = (Place::VETH, Place::LO);
     let twice = |place| Row::new("datagrams that come twice", "--duplicate 5%", place, duplicated);
     let caught = |place| Row::new("damage that checksums catch", "--corrupt 5%", place, caught);
-    let silent = |place| Row::new("damage that nobody catches", "--corrupt 5%,silent", place, silent).form();
+    let silent = |place| Row::new("damage that nobody catches", "--corrupt 5%,silent", place, silent);
     let judged = |asked: &str, place| {
-        Row::new("checksums in the eyes of tcpdump", asked, place, judged)
-            .needs("tcpdump")
-            .needs("ethtool")
-            .form()
+        Row::new("checksums in the eyes of tcpdump", asked, place, judged).needs("tcpdump").needs("ethtool")
     };
     let overtaking = |asked: &str, place| Row::new("datagrams that overtake", asked, place, overtaking);
     vec![
@@ -50,8 +47,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "--delay 20ms --reorder 100%,gap=5",
             veth.egress(),
             every_fifth,
-        )
-        .form(),
+        ),
         judged("--duplicate 20%", veth.egress()),
         judged("--duplicate 20%", veth.v6().ingress()),
         judged("--corrupt 20%,silent", veth.egress()),

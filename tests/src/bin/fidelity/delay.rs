@@ -64,8 +64,7 @@ pub(crate) fn rows() -> Vec<Row> {
             Connections::Fresh,
             50.0,
             veth.egress(),
-        )
-        .form(),
+        ),
         Row::new("order under jitter", "--delay 20ms±10ms", veth.egress(), in_order),
         Row::new(
             "correlated jitter",

@@ -41,7 +41,6 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new(name, format!("--dns {action}:*.internal"), place, move |bench| {
             looked_up(bench, server, &|found| code_is(found, code, bounds))
         })
-        .form()
     };
     let prompt = (0.0, PROMPT_MS);
     let (none, again) = (libc::EAI_NONAME, libc::EAI_AGAIN);
@@ -49,7 +48,6 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("name with a chosen address", asked, place, move |bench| {
             looked_up(bench, Far, &|found| leads_to(found, wanted))
         })
-        .form()
     };
     vec![
         fails("name that is not there", "nxdomain", veth, Far, none, prompt),
@@ -62,15 +60,14 @@ pub(crate) fn rows() -> Vec<Row> {
         fails("name server that is silent", "silence", veth, Far, again, GIVEN_UP_MS),
         Row::new("name server that is slow", "--dns delay=200ms:*.internal", veth, |bench| {
             looked_up(bench, Far, &|found| code_is(found, 0, (200.0, 420.0)))
-        })
-        .form(),
+        }),
         address("--dns address=[10.9.8.7,fd00::9]:*.internal", veth, IpAddr::from([10, 9, 8, 7])),
         address(
             "--dns address=[10.9.8.7,fd00::9]:*.internal",
             veth.v6(),
             IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 9]),
         ),
-        Row::new("answer that is cut", "--dns truncate:*.internal", veth, truncated).form(),
+        Row::new("answer that is cut", "--dns truncate:*.internal", veth, truncated),
     ]
 }
 

@@ -53,18 +53,16 @@ pub(crate) fn rows() -> Vec<Row> {
         ),
         Row::new("bursts of Gilbert", "--loss p=1%,r=25%", veth.egress(), |bench| {
             bursts(bench, 0.01, 0.25, 1.0, 0.0)
-        })
-        .form(),
+        }),
         Row::new(
             "bursts of Gilbert and Elliott",
             "--loss p=2%,r=20%,h=40%,k=99%",
             veth.v6().ingress(),
             |bench| bursts(bench, 0.02, 0.2, 0.6, 0.01),
-        )
-        .form(),
-        Row::new("correlated loss", "--loss 10%,correlation=25%", veth.egress(), correlated).form(),
-        Row::new("marks instead of loss", "--loss 10%,ecn", veth.egress(), marked).form(),
-        Row::new("marks instead of loss", "--loss 10%,ecn", veth.v6().ingress(), marked).form(),
+        ),
+        Row::new("correlated loss", "--loss 10%,correlation=25%", veth.egress(), correlated),
+        Row::new("marks instead of loss", "--loss 10%,ecn", veth.egress(), marked),
+        Row::new("marks instead of loss", "--loss 10%,ecn", veth.v6().ingress(), marked),
         Row::new("a partition in one direction", "--partition", veth.egress(), nothing_comes),
     ]
 }

@@ -123,9 +123,6 @@ fn measure(row: &Row, ability: &Ability, quick: bool) -> Verdict {
         // Other tests that measure time wait for their turn between two rows.
         let _alone = alone()?;
         let bench = Bench::new(row, quick)?;
-        if let Some(reason) = ability.refuses(row, &bench)? {
-            return Ok(Verdict::Skipped(reason));
-        }
         Ok(Verdict::Measured((row.measure)(&bench)?))
     };
     measured().unwrap_or_else(|error| Verdict::Broken(format!("{error:#}")))

@@ -35,7 +35,7 @@ pub(crate) fn rows() -> Vec<Row> {
         datagrams("1KB/s", 8e3, 200, 0, veth.egress()),
         datagrams("1Mbit/s", 1e6, 1200, 0, veth.egress()),
         datagrams("10Mbit/s", 1e7, 1200, 0, veth.v6().ingress()),
-        datagrams("10Mbit/s,burst=16KB", 1e7, 1200, 16_000, veth.egress()).form(),
+        datagrams("10Mbit/s,burst=16KB", 1e7, 1200, 16_000, veth.egress()),
         datagrams("100Mbit/s", 1e8, 1400, 0, veth.cgroup().egress()),
         datagrams("1Mbit/s", 1e6, 1200, 0, lo.egress()),
         stream("10Mbit/s", 1e7, veth.egress()),

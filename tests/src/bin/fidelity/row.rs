@@ -90,8 +90,6 @@ pub(crate) struct Row {
     pub(crate) measure: Measure,
     /// Programs it needs.
     pub(crate) tools: Vec<&'static str>,
-    /// It is about a form of a flag's value that a build may lack although it has the flag.
-    pub(crate) form: bool,
 }
 
 impl Row {
@@ -101,25 +99,12 @@ impl Row {
         place: Place,
         measure: impl Fn(&Bench<'_>) -> Result<Vec<Finding>> + 'static,
     ) -> Self {
-        Self {
-            name: name.into(),
-            asked: asked.into(),
-            place,
-            measure: Box::new(measure),
-            tools: Vec::new(),
-            form: false,
-        }
+        Self { name: name.into(), asked: asked.into(), place, measure: Box::new(measure), tools: Vec::new() }
     }
 
     /// Needs a program.
     pub(crate) fn needs(mut self, tool: &'static str) -> Self {
         self.tools.push(tool);
-        self
-    }
-
-    /// A build that has the flag may not know this form of its value: skipped if it says "wrong usage".
-    pub(crate) fn form(mut self) -> Self {
-        self.form = true;
         self
     }
 
