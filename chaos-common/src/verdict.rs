@@ -21,7 +21,7 @@ pub mod answers {
 
 /// How long `connect()` may hold its socket after it has sent a SYN, nanoseconds: microseconds, with room for a
 /// busy machine.
-const LOCKED_NS: u64 = 1_000_000;
+const LOCKED_NS: u64 = 2_000_000;
 
 /// What comes back to the sender; the packet itself goes nowhere.
 #[repr(C)]

@@ -22,7 +22,7 @@ use chaos_tests::{
     snapshot::Snapshot,
 };
 
-/// The error waits 1 ms for `connect()` to let its socket go; a busy machine may take longer.
+/// The error waits 2 ms for `connect()` to let its socket go; a busy machine may take longer.
 const PROMPT: Duration = Duration::from_millis(100);
 const PORT: u16 = 5310;
 
@@ -39,9 +39,18 @@ fn connects_fail(name: &str, from: End<'_>, to: SocketAddr, errno: i32) {
     let limit = Duration::from_secs(3);
     let questions = Questions { limit, rest: Duration::ZERO, ..Questions::new(to, 4, Connections::Fresh) };
     let locked = || counters(from.netns).unwrap()["TcpExt.LockDroppedIcmps"];
-    let before = locked();
-    let answers = ask_only(from, &questions).unwrap();
-    assert_eq!(locked(), before, "{name} {to}: an error met a locked socket");
+    let ask = || {
+        let before = locked();
+        let answers = ask_only(from, &questions).unwrap();
+        (locked() - before, answers)
+    };
+    // A machine that stands still for longer than the error waits is no fault of ours, but not twice in a row.
+    let (mut met, mut answers) = ask();
+    if met > 0 {
+        println!("{name}, TCP to {to}: {met} errors met a locked socket; once more");
+        (met, answers) = ask();
+    }
+    assert_eq!(met, 0, "{name} {to}: an error met a locked socket");
     let slowest = answers.iter().map(|answer| answer.took_ns).max().map(Duration::from_nanos).unwrap();
     println!("{name}, TCP to {to}: errno {errno} within {slowest:?}");
     let as_expected = |answer: &Answer| answer.error == Some((Step::Connect, errno));
