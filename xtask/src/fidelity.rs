@@ -49,14 +49,15 @@ pub(crate) struct Options {
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = crate::root();
-    let program = build(&root)?;
+    // Programs and their helpers lie side by side.
+    let program = build(&root, &["--package", "chaos-tests", "--bins"], "fidelity")?;
     if options.list {
         let mut command = std::process::Command::new(&program);
         return crate::process::run(command.args(["--list", "--filter", &options.filter]));
     }
     let chaos = match &options.chaos {
         Some(path) => std::path::absolute(path)?,
-        None => cargo::build_chaos(&root, None)?,
+        None => build(&root, &["--package", "chaos-agent", "--bin", "chaos"], "chaos")?,
     };
     let privilege = Privilege::find("measuring faults").map_err(anyhow::Error::msg)?;
     provide_packages(privilege)?;
@@ -75,12 +76,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the measuring program and its helper; they lie side by side.
-fn build(root: &Path) -> Result<PathBuf> {
+/// Builds as it is released: a slow sender or receiver would be measured instead of what is between them.
+fn build(root: &Path, which: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = cargo::command(root, None, "build");
-    let built = cargo::executables(command.args(["--locked", "--package", "chaos-tests", "--bins"]))?;
-    let program = built.into_iter().find(|built| built.kind == "bin" && built.name == "fidelity");
-    program.map(|built| built.path).context("cargo built no `fidelity`")
+    let built = cargo::executables(command.args(["--locked", "--release"]).args(which))?;
+    let program = built.into_iter().find(|built| built.kind == "bin" && built.name == name);
+    program.map(|built| built.path).with_context(|| format!("cargo built no `{name}`"))
 }
 
 /// What rows need of the machine; without it they are skipped.

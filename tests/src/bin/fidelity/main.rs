@@ -2,7 +2,8 @@
 //! root. One file a topic; a row there is what is asked, where, how it is measured, and the bounds.
 //!
 //! `fidelity [--json PATH] [--filter TEXT] [--quick] [--strict] [--list]`; PATH `-` is standard output, the
-//! table goes to standard error. Ends with 1 when a row fails (with `--strict` also when one is skipped).
+//! table goes to standard error. A row that fails while the host of this virtual machine takes its CPUs away is
+//! measured again, which the table and the document say. Ends with 1 when a row fails (with `--strict` also when one is skipped).
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
@@ -11,6 +12,7 @@
 
 mod ability;
 mod bench;
+mod calm;
 mod connections;
 mod content;
 mod delay;
@@ -32,8 +34,12 @@ use chaos_tests::lab::alone;
 
 use ability::Ability;
 use bench::Bench;
-use report::{Report, Verdict};
+use calm::CpuTime;
+use report::{Circumstances, Report, Verdict};
 use row::Row;
+
+/// How often a row is measured at most, if the machine stood still meanwhile.
+const ATTEMPTS: u32 = 4;
 
 fn main() -> ExitCode {
     match run() {
@@ -107,9 +113,21 @@ fn run() -> Result<bool> {
     let ability = Ability::of_this_build()?;
     let mut report = Report::new();
     for row in rows {
-        let begun = Instant::now();
-        let verdict = measure(&row, &ability, options.quick);
-        report.add(&row, verdict, begun.elapsed());
+        for attempt in 1.. {
+            let (begun, cpu) = (Instant::now(), CpuTime::now());
+            let verdict = measure(&row, &ability, options.quick);
+            let stolen_percent = cpu.stolen_since_percent();
+            let again = attempt < ATTEMPTS && verdict.is_bad() && calm::is_disturbed(stolen_percent);
+            report.add(
+                &row,
+                verdict,
+                &Circumstances { took: begun.elapsed(), stolen_percent, attempt, again },
+            );
+            if !again {
+                break;
+            }
+            calm::wait();
+        }
     }
     report.finish(options.json.as_deref())?;
     Ok(report.passed(options.strict))

@@ -17,6 +17,28 @@ pub(crate) enum Verdict {
     Broken(String),
 }
 
+impl Verdict {
+    /// The row fails.
+    pub(crate) fn is_bad(&self) -> bool {
+        match self {
+            Self::Measured(findings) => findings.is_empty() || findings.iter().any(|finding| !finding.ok),
+            Self::Skipped(_) => false,
+            Self::Broken(_) => true,
+        }
+    }
+}
+
+/// Under which a row was measured.
+pub(crate) struct Circumstances {
+    pub(crate) took: Duration,
+    /// Time of all CPUs that the host gave to others.
+    pub(crate) stolen_percent: f64,
+    /// The first is 1.
+    pub(crate) attempt: u32,
+    /// It does not count, and is measured again.
+    pub(crate) again: bool,
+}
+
 /// What all rows showed so far.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -32,18 +54,21 @@ impl Report {
     }
 
     /// Takes a row and shows it.
-    pub(crate) fn add(&mut self, row: &Row, verdict: Verdict, took: Duration) {
+    pub(crate) fn add(&mut self, row: &Row, verdict: Verdict, circumstances: &Circumstances) {
         let title = row.title();
+        let Circumstances { took, stolen_percent, attempt, again } = circumstances;
         let mut record = json!({"name": title, "asked": row.asked});
+        record["stolen_percent"] = (*stolen_percent).into();
+        record["attempt"] = (*attempt).into();
+        let bad = verdict.is_bad();
         let word = match verdict {
             Verdict::Measured(findings) => {
                 let join =
                     |part: fn(&Finding) -> &str| findings.iter().map(part).collect::<Vec<_>>().join("; ");
-                let pass = !findings.is_empty() && findings.iter().all(|finding| finding.ok);
                 record["seen"] = join(|finding| &finding.seen).into();
                 record["bounds"] = join(|finding| &finding.bounds).into();
-                record["pass"] = pass.into();
-                if pass { "ok" } else { "FAIL" }
+                record["pass"] = (!bad).into();
+                if bad { "FAIL" } else { "ok" }
             }
             Verdict::Skipped(reason) => {
                 record["skipped"] = reason.clone().into();
@@ -59,7 +84,9 @@ impl Report {
                 "FAIL"
             }
         };
+        let word = if *again { "void" } else { word };
         match word {
+            "void" => {}
             "ok" => self.passed += 1,
             "skip" => self.skipped += 1,
             _ => self.failed += 1,
@@ -71,7 +98,11 @@ impl Report {
         if !text("bounds").is_empty() {
             eprintln!("       bounds: {}", text("bounds"));
         }
-        self.rows.push(record);
+        if *again {
+            eprintln!("       {stolen_percent:.1} % of the CPUs' time was taken away meanwhile: once more");
+        } else {
+            self.rows.push(record);
+        }
     }
 
     /// Shows the sum and writes the document.

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chaos_tests::measure::datagrams::{Arrival, Sent, judge, payload};
 use nix::{
     errno::Errno,
@@ -85,6 +85,7 @@ pub(crate) fn receive(at: SocketAddr) -> Result<()> {
         (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)
     };
     set(&socket, level, name, 1)?;
+    let ahead_ns = clock::realtime_ahead_ns()?;
     clock::ready()?;
     let mut arrivals = Vec::new();
     let stdin = std::io::stdin();
@@ -94,13 +95,15 @@ pub(crate) fn receive(at: SocketAddr) -> Result<()> {
             [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::NONE).context("waiting for datagrams")?;
         let ended = ready[1].any() == Some(true);
-        while let Some(arrival) = take(&socket, &mut buffer)? {
+        while let Some(arrival) = take(&socket, &mut buffer, ahead_ns)? {
             arrivals.push(arrival);
         }
         if ended {
             break;
         }
     }
+    let moved_ns = clock::realtime_ahead_ns()?.abs_diff(ahead_ns);
+    ensure!(moved_ns < 100_000, "somebody set the clock by {moved_ns} ns: no arrival is dated");
     let mut text = Vec::new();
     for arrival in &arrivals {
         serde_json::to_writer(&mut text, arrival)?;
@@ -110,7 +113,7 @@ pub(crate) fn receive(at: SocketAddr) -> Result<()> {
 }
 
 /// One datagram, if one waits.
-fn take(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<Arrival>> {
+fn take(socket: &UdpSocket, buffer: &mut [u8], ahead_ns: u64) -> Result<Option<Arrival>> {
     let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec, i32);
     let mut parts = [IoSliceMut::new(buffer)];
     let received = recvmsg::<SockaddrStorage>(
@@ -125,13 +128,11 @@ fn take(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<Arrival>> {
         Err(Errno::EAGAIN | Errno::ECONNREFUSED) => return Ok(None),
         Err(error) => return Err(error).context("receiving"),
     };
-    // The stamp is of the other clock: how long ago it was is the same in both.
-    let (realtime_ns, mut at_ns) = (clock::realtime_ns()?, clock::now_ns()?);
-    let mut marked = false;
+    let (mut at_ns, mut marked) = (clock::now_ns()?, false);
     let length = message.bytes;
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmTimestampns(stamp) = control {
-            at_ns -= realtime_ns.saturating_sub(clock::to_ns(stamp)?).min(at_ns);
+            at_ns = clock::to_ns(stamp)?.saturating_sub(ahead_ns);
         }
         if let ControlMessageOwned::Ipv4Tos(tos) = control {
             marked = tos & CE == CE;
