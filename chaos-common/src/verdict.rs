@@ -65,6 +65,8 @@ pub mod verdict_flags {
     pub const OVERTAKES: u32 = 2;
     /// The rule is over, but packets that it held are still leaving: behind them.
     pub const DRAIN: u32 = 4;
+    /// It waits for a link: the line keeps its distance to the packet before it, even when it was late.
+    pub const PACED: u32 = 8;
 }
 
 /// What shall happen to one packet. Fields that end in `_by` hold the [`FaultKind::number`] of the
@@ -160,7 +162,7 @@ impl Verdict {
     #[inline(always)]
     pub const fn queue(&mut self, kind: FaultKind, queue_ns: u64) {
         self.hold_by = kind.number();
-        self.flags |= verdict_flags::ORDERED;
+        self.flags |= verdict_flags::ORDERED | verdict_flags::PACED;
         if queue_ns > self.queue_ns {
             self.queue_ns = queue_ns;
         }

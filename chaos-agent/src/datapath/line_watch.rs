@@ -3,11 +3,14 @@
 
 use std::{mem::offset_of, sync::Arc};
 
-use chaos_common::abi::{BANKS, Rule, RuleState, control};
+use chaos_common::{
+    abi::{BANKS, Rule, RuleState, control},
+    fault::rate::Rate,
+};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{CAPACITY, memory::Mapped, tables::StateWords};
-use crate::lines::RuleWatch;
+use crate::lines::{RuleWatch, WINDOW_NS};
 
 /// The tables as the delay line's thread sees them.
 #[derive(Debug)]
@@ -20,17 +23,25 @@ pub struct TableWatch {
 /// Where a field lies, in words.
 const ID: usize = offset_of!(Rule, id) / 8;
 const EXPIRES: usize = offset_of!(Rule, expires_ns) / 8;
+const BYTE_TIME: usize = offset_of!(Rule, faults.rate.byte_time) / 8;
+const BURST: usize = offset_of!(Rule, faults.rate.burst_ns) / 8;
+const RATE_FLAGS: usize = offset_of!(Rule, faults.rate.flags) / 8;
 const LEASE: usize = offset_of!(RuleState, lease_until_ns) / 8;
 pub(super) const HELD: usize = offset_of!(RuleState, held) / 8;
 
 impl TableWatch {
-    /// Whether the rule is over, and if not, for how long its lease and its time still run.
-    fn ends_ns(&self, slot: u32) -> Option<u64> {
+    /// Where the rule in this slot begins.
+    fn rule(&self, slot: u32) -> Option<usize> {
         let generation = self.control.word(control::GENERATION as usize, 0)?;
         if generation == 0 || slot >= CAPACITY {
             return None;
         }
-        let at = (generation % u64::from(BANKS)) as usize * CAPACITY as usize + slot as usize;
+        Some((generation % u64::from(BANKS)) as usize * CAPACITY as usize + slot as usize)
+    }
+
+    /// Whether the rule is over, and if not, for how long its lease and its time still run.
+    fn ends_ns(&self, slot: u32) -> Option<u64> {
+        let at = self.rule(slot)?;
         if self.rules.word(at, ID)? == 0 {
             return None;
         }
@@ -54,6 +65,15 @@ impl RuleWatch for TableWatch {
 
     fn held(&self, slot: u32) -> u64 {
         self.states.word(slot as usize, HELD).unwrap_or(0)
+    }
+
+    fn window_bytes(&self, slot: u32) -> Option<u64> {
+        let at = self.rule(slot)?;
+        let mut link = Rate { byte_time: self.rules.word(at, BYTE_TIME)?, ..Rate::default() };
+        link.burst_ns = self.rules.word(at, BURST)?;
+        // The first half of the word.
+        link.flags = self.rules.word(at, RATE_FLAGS)? as u32;
+        link.bytes_within(WINDOW_NS)
     }
 
     fn heartbeat(&self, monotonic_ns: u64) {

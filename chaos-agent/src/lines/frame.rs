@@ -2,7 +2,8 @@
 //!
 //! The 12 bytes of the two MAC addresses carry: bytes 0..4 the number of what they said (not looked at
 //! here), bytes 4..12 a native word: bits 0..48 the release time, bits 48..60 the slot of the rule that
-//! holds the frame, bit 63 *drain*.
+//! holds the frame, bit 60 *paced*, bit 61
+//! *ingress*, bit 63 *drain*.
 
 use crate::net::tap::VNET_HEADER_BYTES;
 
@@ -16,6 +17,8 @@ const WORD_AT: usize = VNET_HEADER_BYTES + 4;
 const TIME_BITS: u32 = 48;
 const SLOT_BITS: u32 = 12;
 const DRAIN: u64 = 1 << 63;
+const PACED: u64 = 1 << 60;
+const INGRESS: u64 = 1 << 61;
 
 /// The time, the rule and the order to hurry, as read from a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,10 @@ pub(super) struct Ticket {
     pub(super) slot: u16,
     /// To be written at once, after what its rule still holds.
     pub(super) drain: bool,
+    /// It waits for a link, and keeps its distance to the one before it.
+    pub(super) paced: bool,
+    /// It comes in.
+    pub(super) ingress: bool,
 }
 
 impl Ticket {
@@ -40,7 +47,14 @@ impl Ticket {
 
     fn unpack(word: u64, now_ns: u64) -> Self {
         let slot = (word >> TIME_BITS) as u16 & (SLOTS - 1) as u16;
-        Self { release_ns: near(word, now_ns), slot, drain: word & DRAIN != 0 }
+        let is = |bit| word & bit != 0;
+        Self {
+            release_ns: near(word, now_ns),
+            slot,
+            drain: is(DRAIN),
+            paced: is(PACED),
+            ingress: is(INGRESS),
+        }
     }
 }
 
@@ -86,7 +100,8 @@ mod tests {
             for release_ns in [now + ahead, now - late] {
                 let word = release_ns & ((1 << TIME_BITS) - 1) | u64::from(slot) << TIME_BITS
                     | spare << 60 | u64::from(drain) << 63;
-                prop_assert_eq!(Ticket::unpack(word, now), Ticket { release_ns, slot, drain });
+                let (paced, ingress) = (spare & 1 != 0, spare & 2 != 0);
+                prop_assert_eq!(Ticket::unpack(word, now), Ticket { release_ns, slot, drain, paced, ingress });
             }
         }
     }

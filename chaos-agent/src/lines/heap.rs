@@ -15,10 +15,14 @@ const OVERHEAD_BYTES: usize = size_of::<Waiting>();
 pub(super) struct Frame {
     /// When it is to be written, in ns of `CLOCK_MONOTONIC`.
     pub(super) release_ns: u64,
+    /// When it should have been: earlier, if it has to wait longer.
+    pub(super) due_ns: u64,
     /// Which rule holds it.
     pub(super) slot: u16,
     /// Which device it came from and goes back to.
     pub(super) line: u16,
+    /// Its place among those of the same time. None: behind all that came; it is given to it then.
+    pub(super) arrival: Option<u64>,
     /// Bytes of `buffer` that are the frame.
     pub(super) length: usize,
     /// The virtio header and the frame, then whatever was there before.
@@ -36,16 +40,13 @@ impl Frame {
     }
 }
 
-/// A frame with its place in the order. Greater is later.
+/// A frame as it is ordered. Greater is later.
 #[derive(Debug)]
-struct Waiting {
-    arrival: u64,
-    frame: Frame,
-}
+struct Waiting(Frame);
 
 impl Waiting {
-    fn place(&self) -> (u64, u64) {
-        (self.frame.release_ns, self.arrival)
+    fn place(&self) -> (u64, Option<u64>) {
+        (self.0.release_ns, self.0.arrival)
     }
 }
 
@@ -106,7 +107,7 @@ impl Heap {
 
     /// When the first is due.
     pub(super) fn next_ns(&self) -> Option<u64> {
-        self.waiting.peek().map(|Reverse(first)| first.frame.release_ns)
+        self.waiting.peek().map(|Reverse(Waiting(first))| first.release_ns)
     }
 
     /// Whether a rule holds frames.
@@ -119,8 +120,8 @@ impl Heap {
         self.by_slot.get(usize::from(slot)).copied().unwrap_or(0).into()
     }
 
-    /// Adds a frame behind those of the same time; gives it back if it does not fit.
-    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+    /// Adds a frame behind those of the same time that came before it; gives it back if it does not fit.
+    pub(super) fn push(&mut self, mut frame: Frame) -> Result<(), Frame> {
         if self.bytes + frame.cost() > self.limit_bytes {
             return Err(frame);
         }
@@ -130,8 +131,11 @@ impl Heap {
             self.listed.push(frame.slot);
         }
         self.bytes += frame.cost();
-        self.waiting.push(Reverse(Waiting { arrival: self.arrivals, frame }));
-        self.arrivals += 1;
+        if frame.arrival.is_none() {
+            frame.arrival = Some(self.arrivals);
+            self.arrivals += 1;
+        }
+        self.waiting.push(Reverse(Waiting(frame)));
         Ok(())
     }
 
@@ -140,9 +144,9 @@ impl Heap {
         if self.next_ns()? > now_ns {
             return None;
         }
-        let Reverse(first) = self.waiting.pop()?;
-        self.count_out(&first.frame);
-        Some(first.frame)
+        let Reverse(Waiting(first)) = self.waiting.pop()?;
+        self.count_out(&first);
+        Some(first)
     }
 
     /// The rules that hold frames.
@@ -155,13 +159,10 @@ impl Heap {
     /// Takes all frames that `wanted` names, in their order, due or not. Looks at every frame: for the end of
     /// a rule or a line.
     pub(super) fn take(&mut self, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
-        let all = std::mem::take(&mut self.waiting).into_vec();
-        let (mut taken, left): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|Reverse(waiting)| wanted(&waiting.frame));
-        self.waiting = BinaryHeap::from(left);
-        // `Reverse` sorts the other way round.
-        taken.sort_unstable_by(|a, b| b.cmp(a));
-        let taken: Vec<Frame> = taken.into_iter().map(|Reverse(waiting)| waiting.frame).collect();
+        let all = std::mem::take(&mut self.waiting).into_iter().map(|Reverse(Waiting(frame))| frame);
+        let (mut taken, left): (Vec<_>, Vec<_>) = all.partition(&wanted);
+        self.waiting = left.into_iter().map(|frame| Reverse(Waiting(frame))).collect();
+        taken.sort_unstable_by_key(|frame| (frame.due_ns, frame.arrival));
         for frame in &taken {
             self.count_out(frame);
         }
@@ -188,7 +189,15 @@ mod tests {
     use super::*;
 
     fn frame(release_ns: u64, slot: u16, mark: u8) -> Frame {
-        Frame { release_ns, slot, line: 0, length: 1, buffer: Box::new([mark]) }
+        Frame {
+            release_ns,
+            due_ns: release_ns,
+            slot,
+            line: 0,
+            arrival: None,
+            length: 1,
+            buffer: Box::new([mark]),
+        }
     }
 
     fn pop_all(heap: &mut Heap) -> Vec<(u64, u8)> {
@@ -275,7 +284,7 @@ mod tests {
             let mut heap = Heap::new(4_000);
             for size in sizes {
                 let buffer = vec![0; size].into_boxed_slice();
-                let _ = heap.push(Frame { release_ns: 0, slot: 0, line: 0, length: 1, buffer });
+                let _ = heap.push(Frame { release_ns: 0, due_ns: 0, slot: 0, line: 0, arrival: None, length: 1, buffer });
                 prop_assert!(heap.bytes() <= 4_000);
             }
         }

@@ -1,13 +1,11 @@
 //! What the line's thread does: release what is due, read what came, wait.
 
+mod release;
+
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::Receiver,
-    },
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed, mpsc::Receiver},
     time::Duration,
 };
 
@@ -19,9 +17,11 @@ use nix::{
 };
 
 use super::{
+    doze::Doze,
     frame::Ticket,
     heap::{Frame, Heap},
     ledger::Ledger,
+    pace::Paces,
     pool::{LARGEST, Pool},
     stats::add,
     thread::{Command, LineId, RuleWatch, Shared, next_command},
@@ -31,8 +31,6 @@ use super::{
 const BATCH: usize = 64;
 /// More frames than a device's queue holds.
 const ALL: usize = 16_384;
-/// What is more overdue than this is of no use to anybody.
-const TOO_LATE_NS: u64 = 100_000_000;
 /// Promised are 20 ms.
 const BEAT_NS: u64 = 15_000_000;
 /// How often rules that hold frames are asked whether they are over. Promised are 4 ms.
@@ -41,8 +39,6 @@ const CHECK_NS: u64 = 3_000_000;
 const TRIM_NS: u64 = 1_000_000_000;
 /// How long the end may take to write what is held.
 const END_NS: u64 = 250_000_000;
-/// A frame the kernel has no memory for is tried so often.
-const TRIES: u32 = 3;
 
 struct Line {
     id: LineId,
@@ -55,14 +51,13 @@ pub(super) struct Server {
     shared: Arc<Shared>,
     inbox: Receiver<Command>,
     wake: Arc<EventFd>,
-    spin_ns: u64,
+    doze: Doze,
     /// A frame names its line by the place in this list; a place is free again once nothing is held for it.
     lines: Vec<Option<Line>>,
-    /// The wake-up, then one for each place in `lines` (negative: none).
-    polls: Vec<libc::pollfd>,
     heap: Heap,
     pool: Pool,
     ledger: Ledger,
+    paces: Paces,
     scratch: Box<[u8]>,
     /// Last heartbeat.
     beat_ns: u64,
@@ -92,18 +87,17 @@ impl Server {
         limit_bytes: usize,
         spin_ns: u64,
     ) -> Self {
-        let polls = vec![poll_in(wake.as_raw_fd())];
         Self {
             watch,
             shared,
             inbox,
+            doze: Doze::new(wake.as_raw_fd(), spin_ns),
             wake,
-            spin_ns,
             lines: Vec::new(),
-            polls,
             heap: Heap::new(limit_bytes),
             pool: Pool::default(),
             ledger: Ledger::default(),
+            paces: Paces::default(),
             scratch: Box::default(),
             beat_ns: 0,
             check_ns: 0,
@@ -124,7 +118,7 @@ impl Server {
                 self.show_held();
             }
             let timeout_ns = self.timeout_ns();
-            self.wait(timeout_ns);
+            self.doze.wait(timeout_ns);
             self.account();
             self.read_all();
         }
@@ -158,9 +152,8 @@ impl Server {
         u16::try_from(place).map_err(|_| io::Error::other("65,536 delay lines are the most there can be"))?;
         if place == self.lines.len() {
             self.lines.push(None);
-            self.polls.push(poll_in(-1));
         }
-        self.polls[place + 1] = poll_in(fd.as_raw_fd());
+        self.doze.watch(place, Some(fd.as_raw_fd()));
         self.lines[place] = Some(Line { id, fd });
         if self.scratch.is_empty() {
             self.scratch = self.pool.take(LARGEST);
@@ -175,7 +168,7 @@ impl Server {
         self.read(place, ALL);
         let held = self.heap.take(|frame| usize::from(frame.line) == place);
         self.flush(held, u64::MAX);
-        self.polls[place + 1] = poll_in(-1);
+        self.doze.watch(place, None);
         let line = self.lines[place].take();
         self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).retain(|&broken| broken != id);
         if self.is_idle() {
@@ -203,6 +196,8 @@ impl Server {
         }
         self.watch.heartbeat(now_ns);
         self.beat_ns = now_ns;
+        let heap = &self.heap;
+        self.paces.forget(now_ns, |slot| heap.holds(slot));
         if self.heap.len() == 0 && !self.trimmed && now_ns.saturating_sub(self.busy_ns) > TRIM_NS {
             self.trim();
         }
@@ -214,87 +209,6 @@ impl Server {
         self.trimmed = true;
     }
 
-    /// Writes what rules hold that are over.
-    fn check(&mut self, now_ns: u64) {
-        if self.heap.len() == 0 || now_ns.saturating_sub(self.check_ns) < CHECK_NS {
-            return;
-        }
-        self.check_ns = now_ns;
-        let watch = &self.watch;
-        let over: Vec<u16> =
-            self.heap.slots().iter().copied().filter(|&slot| watch.is_over(slot.into())).collect();
-        if !over.is_empty() {
-            let held = self.heap.take(|frame| over.contains(&frame.slot));
-            self.flush(held, u64::MAX);
-        }
-    }
-
-    fn release(&mut self, mut now: u64) {
-        for _ in 0..BATCH {
-            let Some(frame) = self.heap.pop_due(now) else { return };
-            let late_ns = now.saturating_sub(frame.release_ns);
-            if self.deliver(frame, now) {
-                self.shared.counters.released(late_ns);
-            }
-            now = now_ns();
-        }
-    }
-
-    /// Writes frames before their time, in the order given; those that are left after `until_ns` are dropped.
-    fn flush(&mut self, frames: Vec<Frame>, until_ns: u64) {
-        for frame in frames {
-            let now = now_ns();
-            // There may be many: nobody else's frames wait for them.
-            self.beat(now);
-            self.release(now);
-            if now > until_ns {
-                self.lose(frame, |shared| &shared.counters.write_errors);
-            } else {
-                self.hurry(frame, now);
-            }
-        }
-    }
-
-    fn hurry(&mut self, frame: Frame, now_ns: u64) {
-        if self.deliver(frame, now_ns) {
-            add(&self.shared.counters.flushed, 1);
-        }
-    }
-
-    /// Writes a frame, unless it is of no use any more. True if it was written.
-    fn deliver(&mut self, frame: Frame, now_ns: u64) -> bool {
-        if now_ns.saturating_sub(frame.release_ns) > TOO_LATE_NS {
-            self.lose(frame, |shared| &shared.counters.late);
-            return false;
-        }
-        let written = self.write(usize::from(frame.line), frame.bytes());
-        let counters = &self.shared.counters;
-        add(if written { &counters.written } else { &counters.write_errors }, 1);
-        self.watch.released(frame.slot.into(), 1);
-        self.pool.give(frame.buffer);
-        written
-    }
-
-    fn lose(&mut self, frame: Frame, counter: impl Fn(&Shared) -> &AtomicU64) {
-        add(counter(&self.shared), 1);
-        self.watch.released(frame.slot.into(), 1);
-        self.pool.give(frame.buffer);
-    }
-
-    fn write(&self, place: usize, frame: &[u8]) -> bool {
-        let Some(Some(line)) = self.lines.get(place) else { return false };
-        for _ in 0..TRIES {
-            match unistd::write(&line.fd, frame) {
-                Ok(_) => return true,
-                // No memory at this moment (or a signal): the next try may find some. Waiting longer would
-                // make everything else late.
-                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {}
-                Err(_) => return false,
-            }
-        }
-        false
-    }
-
     /// Until when nothing will happen by itself; none: for ever.
     fn timeout_ns(&self) -> Option<u64> {
         if self.is_idle() {
@@ -304,28 +218,17 @@ impl Server {
         let mut until = self.beat_ns.saturating_add(BEAT_NS);
         if let Some(next) = self.heap.next_ns() {
             // Polling without a pause until then is the spinning.
-            until = until.min(next.saturating_sub(self.spin_ns)).min(self.check_ns.saturating_add(CHECK_NS));
+            until = until
+                .min(next.saturating_sub(self.doze.spin_ns()))
+                .min(self.check_ns.saturating_add(CHECK_NS));
         }
         Some(until.saturating_sub(now))
-    }
-
-    fn wait(&mut self, timeout_ns: Option<u64>) {
-        let timeout = timeout_ns.map(|ns| nix::sys::time::TimeSpec::from(Duration::from_nanos(ns)));
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), |time| std::ptr::from_ref(time.as_ref()));
-        let count = self.polls.len() as libc::nfds_t;
-        // SAFETY: the list has `count` elements, the time is a live local or null, and so is the signal mask.
-        let ready = unsafe { libc::ppoll(self.polls.as_mut_ptr(), count, timeout, std::ptr::null()) };
-        if ready <= 0 {
-            // A signal, or nothing; what an earlier call said is no longer true.
-            self.polls.iter_mut().for_each(|poll| poll.revents = 0);
-        }
     }
 
     /// Counts what the devices dropped, when their queues are empty.
     fn account(&mut self) {
         let now = now_ns();
-        let is_empty = self.polls.iter().skip(1).all(|poll| poll.revents == 0);
-        if is_empty && now.saturating_sub(self.look_ns) >= BEAT_NS {
+        if self.doze.is_quiet() && now.saturating_sub(self.look_ns) >= BEAT_NS {
             self.look_ns = now;
             let lost = self.ledger.look(&*self.watch, &self.heap);
             add(&self.shared.counters.unread, lost);
@@ -334,15 +237,15 @@ impl Server {
 
     /// Reads from every device that has something.
     fn read_all(&mut self) {
-        if self.polls.first().is_some_and(|poll| poll.revents != 0) {
+        if self.doze.is_woken() {
             // Only the number of wake-ups is in it; commands are looked for in any case.
             let _ = self.wake.read();
         }
         for place in 0..self.lines.len() {
-            let Some(poll) = self.polls.get(place + 1) else { continue };
-            if poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+            let events = self.doze.events(place);
+            if events & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
                 self.break_off(place);
-            } else if poll.revents & libc::POLLIN != 0 {
+            } else if events & libc::POLLIN != 0 {
                 self.read(place, BATCH);
             }
         }
@@ -370,7 +273,7 @@ impl Server {
         add(&self.shared.counters.read, 1);
         let now = now_ns();
         let ticket = self.scratch.get(..length).and_then(|frame| Ticket::read(frame, now));
-        let Some(Ticket { release_ns, slot, drain }) = ticket else {
+        let Some(Ticket { release_ns, slot, drain, .. }) = ticket else {
             add(&self.shared.counters.strays, 1);
             return;
         };
@@ -384,7 +287,8 @@ impl Server {
         self.ledger.note(slot);
         let buffer = self.pool.keep(&mut self.scratch, length);
         (self.busy_ns, self.trimmed) = (now, false);
-        let mut frame = Frame { release_ns, slot, line: place as u16, length, buffer };
+        let mut frame =
+            Frame { release_ns, due_ns: release_ns, slot, line: place as u16, arrival: None, length, buffer };
         if over {
             if drain {
                 // Its time says nothing.
@@ -398,9 +302,7 @@ impl Server {
 
     /// The device is gone: it is no longer asked, and what is held for it fails when it is due.
     fn break_off(&mut self, place: usize) {
-        if let Some(poll) = self.polls.get_mut(place + 1) {
-            *poll = poll_in(-1);
-        }
+        self.doze.watch(place, None);
         if let Some(Some(line)) = self.lines.get(place) {
             self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).push(line.id);
         }
@@ -411,9 +313,4 @@ impl Server {
         counters.held_frames.store(self.heap.len() as u64, Relaxed);
         counters.held_bytes.store(self.heap.bytes() as u64, Relaxed);
     }
-}
-
-/// A place in the list of `ppoll`; a negative descriptor is left out.
-const fn poll_in(fd: libc::c_int) -> libc::pollfd {
-    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
 }

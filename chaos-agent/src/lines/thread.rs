@@ -38,6 +38,13 @@ pub trait RuleWatch {
         0
     }
 
+    /// The bytes that the link of this slot's rule sends in [`WINDOW_NS`](super::WINDOW_NS), and its burst. None: it has no link,
+    /// or each connection has one of its own.
+    fn window_bytes(&self, slot: u32) -> Option<u64> {
+        let _ = slot;
+        None
+    }
+
     /// The thread lives, `CLOCK_MONOTONIC` in ns. At least every 20 ms while there is a line.
     fn heartbeat(&self, monotonic_ns: u64);
 }

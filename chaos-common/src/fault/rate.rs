@@ -78,6 +78,18 @@ impl Rate {
         bytes.wrapping_mul(self.byte_time) >> (BYTE_TIME_BITS - CLOCK_BITS)
     }
 
+    /// The bytes that leave within this time and the burst; none if there is no link, or one for each
+    /// connection.
+    #[cfg(feature = "user")]
+    #[must_use]
+    pub fn bytes_within(&self, time_ns: u64) -> Option<u64> {
+        if self.flags & (rate_flags::ENABLED | rate_flags::PER_CONNECTION) != rate_flags::ENABLED {
+            return None;
+        }
+        let time = u128::from(time_ns.saturating_add(self.burst_ns)) << BYTE_TIME_BITS;
+        u64::try_from(time.checked_div(self.byte_time.into())?).ok()
+    }
+
     /// Books `bytes` at `now`, and says when they leave.
     #[inline(always)]
     fn book<W: World>(&self, world: &W, clock: &Word, now: u64, bytes: u64) -> Slot {

@@ -45,6 +45,8 @@ const AHEAD_NS: u64 = 1_000_000_000;
 /// Bits of a frame's release time; the rule's slot and the drain bit are above.
 const TIME_MASK: u64 = (1 << 48) - 1;
 const DRAIN_BIT: u64 = 1 << 63;
+const PACED_BIT: u64 = 1 << 60;
+const INGRESS_BIT: u64 = 1 << 61;
 
 /// Passes to the next program of the chain (`TCX_NEXT`), never `TC_ACT_OK`, which would end it.
 pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
@@ -328,6 +330,12 @@ fn wait(skb: Skb, job: &Job, start: u64, copies: bool) -> Result<i32, Error> {
     word |= u64::from(job.verdict.hold_slot & 0xfff) << 48;
     if job.verdict.flags & verdict_flags::DRAIN != 0 {
         word |= DRAIN_BIT;
+    }
+    if job.verdict.flags & verdict_flags::PACED != 0 {
+        word |= PACED_BIT;
+    }
+    if matches!(job.direction(), Direction::Ingress) {
+        word |= INGRESS_BIT;
     }
     put(skb, [job.intern, word as u32, (word >> 32) as u32])?;
     let tables = Tables { skb, bank: job.bank };

@@ -18,6 +18,9 @@ const TCP_NS: u64 = 58 * MS;
 const UDP_NS: u64 = 47 * MS;
 const MS: u64 = 1_000_000;
 
+/// How what waits for a link waits: in its order, and keeping its distance.
+const HELD: u32 = verdict_flags::ORDERED | verdict_flags::PACED;
+
 /// Every row of this table.
 pub(crate) fn rows() -> Vec<Row> {
     [link(), queue(), several(), others()].concat()
@@ -38,9 +41,8 @@ fn waits(row: Row, packets: u64) -> Row {
 
 fn link() -> Vec<Row> {
     vec![
-        waits(Row::egress("it takes its time to be sent", slow(), tcp()), 1).verdict(|v| {
-            v.delay_ns == TCP_NS && v.flags == verdict_flags::ORDERED && v.hold_by == FaultKind::Rate.number()
-        }),
+        waits(Row::egress("it takes its time to be sent", slow(), tcp()), 1)
+            .verdict(|v| v.delay_ns == TCP_NS && v.flags == HELD && v.hold_by == FaultKind::Rate.number()),
         waits(Row::ingress("what comes has a link too", slow(), reply()), 1)
             .verdict(|v| v.delay_ns == TCP_NS),
         waits(Row::egress("it waits for the one before", slow(), tcp()).after(1), 2)
