@@ -144,7 +144,7 @@ pub fn instructions(object: &Object) -> Result<Vec<(String, u32)>, DatapathError
             Program::CgroupSock(program) => program.load().and_then(|()| program.info()),
             Program::CgroupSockAddr(program) => match program.load().and_then(|()| program.info()) {
                 // Before Linux 5.18; a row of its own says so, and only one kind of fault needs it.
-                Err(_) if !super::connects::can_refuse() => continue,
+                Err(_) if !super::can_refuse() => continue,
                 loaded => loaded,
             },
             _ => return Err(DatapathError::Object(format!("the program `{name}` is of an unexpected kind"))),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cgroup::{CgroupRef, Hierarchy},
-    datapath::{Maps, Object, OwnerHooks},
+    datapath::{CgroupHooks, Maps, Object},
     net::{
         Netlink,
         sockets::{self, Socket, State, Transport},
@@ -30,7 +30,7 @@ use crate::{
 /// Hooks on target cgroups, by id.
 #[derive(Default)]
 pub(super) struct Owners {
-    hooks: BTreeMap<u64, OwnerHooks>,
+    hooks: BTreeMap<u64, CgroupHooks>,
 }
 
 /// The target cgroups with their ancestors, as the compiler takes them.
@@ -60,7 +60,7 @@ impl Owners {
                 continue;
             }
             let Ok(directory) = hierarchy.directory(&cgroup.path) else { continue };
-            match OwnerHooks::attach(object, cgroup.id, &directory) {
+            match CgroupHooks::owners(object, cgroup.id, &directory) {
                 Ok(hooks) => {
                     self.hooks.insert(cgroup.id, hooks);
                 }

@@ -11,7 +11,7 @@ use chaos_common::compile::{ConnectPlace, Tables};
 use super::types::EngineError;
 use crate::{
     cgroup::{CgroupError, CgroupRef, Hierarchy},
-    datapath::{ConnectHooks, DatapathError, Object, can_refuse},
+    datapath::{CgroupHooks, DatapathError, Object, can_refuse},
     spec::RuleSpec,
 };
 
@@ -21,7 +21,7 @@ const ROOT: u64 = 0;
 /// Hooks by the cgroup whose callers they answer; [`ROOT`] = all.
 #[derive(Default)]
 pub(super) struct Refusals {
-    hooks: BTreeMap<u64, ConnectHooks>,
+    hooks: BTreeMap<u64, CgroupHooks>,
 }
 
 impl Refusals {
@@ -49,7 +49,7 @@ impl Refusals {
         let hierarchy = hierarchy.ok_or_else(|| refused(&CgroupError::NotMounted))?;
         for id in new {
             let Some(directory) = directory(hierarchy, cgroups, id)? else { continue };
-            match ConnectHooks::attach(object, id, &directory) {
+            match CgroupHooks::connects(object, id, &directory) {
                 Ok(hooks) => {
                     self.hooks.insert(id, hooks);
                 }
