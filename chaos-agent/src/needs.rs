@@ -52,7 +52,7 @@ fn with_these(faults: &Faults, need: Need) -> bool {
     match need {
         Need::Normaliser => faults.needs_wire(),
         Need::Line => faults.needs_line(),
-        Need::SockDestroy => faults.ends_connections(),
+        Need::SockDestroy => faults.ends_connections() || faults.closes_after_ns() != 0,
         Need::ConnectHook => true,
     }
 }
@@ -63,7 +63,7 @@ const fn purpose(need: Need) -> &'static str {
         Need::Line => "TAP devices, where packets wait",
         Need::Normaliser => "veth devices, where packets are cut as they go on the wire",
         Need::ConnectHook => "programs at connect() of a cgroup that choose the error",
-        Need::SockDestroy => "the kernel's SOCK_DESTROY",
+        Need::SockDestroy => "the kernel's SOCK_DESTROY, to end connections that are idle",
     }
 }
 

@@ -7,7 +7,7 @@ use chaos_common::{
     packet::Class,
 };
 
-use crate::spec::{Connections, Direction, MatchSpec, Proto, RuleSpec, TcpFlags};
+use crate::spec::{Connections, Direction, MatchSpec, PortRange, Proto, RuleSpec, TcpFlags};
 
 /// Why a rule is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,7 @@ pub fn validate(rule: &RuleSpec) -> Result<(), Refusal> {
             })?;
         }
         protos(info.name, info.protos, &rule.matching.protos)?;
+        ports(info, &rule.matching)?;
     }
     connect(rule)
 }
@@ -74,6 +75,31 @@ fn protos(name: &str, able: &[Class], asked: &[Proto]) -> Result<(), Refusal> {
             asked.collect::<Vec<_>>().join(",")
         ),
         mend: format!("leave out --proto, or write --proto {}", able.join(",")),
+    })
+}
+
+/// The fault can act on at least one of the ports asked for.
+fn ports(info: &FaultInfo, asked: &MatchSpec) -> Result<(), Refusal> {
+    let leaves_none = |ranges: &[PortRange]| {
+        let within = |port: &u16| ranges.iter().any(|range| (range.first..=range.last).contains(port));
+        !ranges.is_empty() && !info.ports.iter().any(within)
+    };
+    let (flag, ranges) = match asked.direction {
+        Some(Direction::Ingress) => ("local", &asked.local_ports),
+        Some(Direction::Both) if !leaves_none(&asked.local_ports) => return Ok(()),
+        Some(Direction::Both | Direction::Egress) | None => ("peer", &asked.peer_ports),
+    };
+    if info.ports.is_empty() || !leaves_none(ranges) {
+        return Ok(());
+    }
+    let list = |ports: &[u16]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    Err(Refusal {
+        what: format!(
+            "--{} acts on port {} only, and the {flag} port asked for leaves nothing to act on",
+            info.name,
+            list(info.ports)
+        ),
+        mend: format!("leave out the port, or write --{flag}-port {}", list(info.ports)),
     })
 }
 
@@ -149,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        spec::{Limits, PortRange, Schedule},
+        spec::{Limits, Schedule},
         targets::Target,
     };
 
@@ -220,5 +246,29 @@ mod tests {
         let refusal =
             protos("dns", &[Class::UDP, Class::TCP], &[Proto::Icmp]).expect_err("ICMP asks no names");
         assert!(refusal.what.contains("tcp and udp only") && refusal.mend.ends_with("--proto tcp,udp"));
+    }
+
+    #[test]
+    fn a_fault_of_one_port_and_a_match_of_another_exclude_each_other() {
+        let named = |name| FAULTS.iter().find(|info| info.name == name).expect("a kind");
+        let range = |first, last| vec![PortRange { first, last }];
+        let asked = |direction, peer_ports, local_ports| {
+            let matching = MatchSpec { direction, peer_ports, local_ports, ..MatchSpec::default() };
+            ports(named("dns"), &matching)
+        };
+        assert_eq!(asked(None, vec![], range(5000, 6000)), Ok(()));
+        assert_eq!(asked(None, range(1, 100), vec![]), Ok(()));
+        assert_eq!(asked(Some(Direction::Ingress), range(6379, 6379), range(53, 53)), Ok(()));
+        assert_eq!(asked(Some(Direction::Both), range(6379, 6379), vec![]), Ok(()), "it may be the server");
+        let redis = MatchSpec { peer_ports: range(6379, 6379), ..MatchSpec::default() };
+        assert_eq!(ports(named("loss"), &redis), Ok(()));
+        let refusal = ports(named("dns"), &redis).expect_err("redis answers no names");
+        assert_eq!(
+            refusal.what,
+            "--dns acts on port 53 only, and the peer port asked for leaves nothing to act on"
+        );
+        assert_eq!(refusal.mend, "leave out the port, or write --peer-port 53");
+        let refusal = asked(Some(Direction::Ingress), vec![], range(80, 80)).expect_err("not the resolver");
+        assert!(refusal.mend.ends_with("--local-port 53"), "{refusal:?}");
     }
 }

@@ -28,6 +28,16 @@ pub fn parse_share(text: &str) -> Result<Prob, String> {
     Ok(share_to_prob(share))
 }
 
+/// An option as it is written, and cut at its `=`.
+pub(crate) type Opt<'a> = (&'a str, Option<(&'a str, &'a str)>);
+
+/// What comes first, and the options behind it, divided by commas.
+pub(crate) fn options(text: &str) -> (&str, impl Iterator<Item = Opt<'_>>) {
+    let mut parts = text.split(',').map(str::trim);
+    let first = parts.next().unwrap_or_default();
+    (first, parts.map(|part| (part, part.split_once('='))))
+}
+
 /// A share from 0 to 1 as a 32-bit fraction. A share above 0 never becomes 0.
 #[must_use]
 pub fn share_to_prob(share: f64) -> Prob {

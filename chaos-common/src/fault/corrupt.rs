@@ -3,6 +3,8 @@
 use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
+#[cfg(feature = "user")]
+use crate::units::{options, parse_share, percent};
 use crate::{
     env::{DrawKind, Prob, Word, mix},
     verdict::{Corruption, Verdict},
@@ -109,18 +111,25 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]
 fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
-    let mut fault = Corrupt { enabled: 1, bits: 1, last: u32::MAX, ..Corrupt::default() };
-    for (index, part) in value.split(',').enumerate() {
-        match part.split_once('=') {
-            None if index == 0 => fault.probability = crate::units::parse_share(part)?,
+    let (share, options) = options(value);
+    let mut fault = Corrupt {
+        enabled: 1,
+        probability: parse_share(share)?,
+        bits: 1,
+        last: u32::MAX,
+        ..Corrupt::default()
+    };
+    for (part, option) in options {
+        match option {
             None if part == "silent" => fault.silent = 1,
             None if part == "detectable" => fault.silent = 0,
-            Some(("correlation", share)) => fault.correlation = crate::units::parse_share(share)?,
+            Some(("correlation", share)) => fault.correlation = parse_share(share)?,
             Some(("bits", bits)) => fault.bits = parse_bits(bits)?,
             Some(("bytes", range)) => (fault.first, fault.last) = parse_bytes(range)?,
             _ => {
@@ -157,8 +166,19 @@ fn parse_bytes(text: &str) -> Result<(u32, u32), String> {
 #[cfg(feature = "user")]
 fn describe(faults: &Faults) -> Option<String> {
     let fault = &faults.corrupt;
-    (!fault.is_off()).then(|| {
-        let how = if fault.silent != 0 { ", unseen by checksums" } else { "" };
-        format!("corrupt {}{how}", crate::units::percent(fault.probability))
-    })
+    if fault.is_off() {
+        return None;
+    }
+    let mut text = format!("corrupt {}", percent(fault.probability));
+    if fault.bits != 1 {
+        text = format!("{text}, {} bits each", fault.bits);
+    }
+    if (fault.first, fault.last) != (0, u32::MAX) {
+        let last = if fault.last == u32::MAX { String::new() } else { fault.last.to_string() };
+        text = format!("{text}, in bytes {}-{last}", fault.first);
+    }
+    if fault.correlation != Prob::NEVER {
+        text = format!("{text}, correlation {}", percent(fault.correlation));
+    }
+    Some(if fault.silent != 0 { format!("{text}, unseen by checksums") } else { text })
 }

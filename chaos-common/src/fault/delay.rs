@@ -4,7 +4,7 @@ use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 #[cfg(feature = "user")]
-use crate::units::{parse_duration, parse_share, percent, show_duration};
+use crate::units::{options, parse_duration, parse_share, percent, show_duration};
 use crate::{
     dist,
     env::{DrawKind, Prob, Word},
@@ -152,6 +152,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe: |faults: &Faults| describe(&faults.delay).map(|text| format!("delay {text}")),
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Line, Need::Normaliser],
 };
 
@@ -162,8 +163,7 @@ const LONGEST_NS: u64 = 600_000_000_000;
 /// Reads `100ms`, `100ms±20ms` and the options behind.
 #[cfg(feature = "user")]
 pub(super) fn parse(value: &str) -> Result<Delay, String> {
-    let mut parts = value.split(',').map(str::trim);
-    let time = parts.next().unwrap_or_default();
+    let (time, options) = options(value);
     let (base, jitter) = time.split_once('±').or_else(|| time.split_once("+-")).unwrap_or((time, "0"));
     let mut delay = Delay {
         base_ns: parse_duration(base)?,
@@ -174,19 +174,19 @@ pub(super) fn parse(value: &str) -> Result<Delay, String> {
     if delay.base_ns.saturating_add(delay.jitter_ns) > LONGEST_NS {
         return Err(format!("`{time}` is too long: a packet may be late by at most 10m, jitter included"));
     }
-    for part in parts {
-        option(&mut delay, part)?;
+    for (part, cut) in options {
+        option(&mut delay, part, cut)?;
     }
     Ok(delay)
 }
 
 #[cfg(feature = "user")]
-fn option(delay: &mut Delay, part: &str) -> Result<(), String> {
+fn option(delay: &mut Delay, part: &str, cut: Option<(&str, &str)>) -> Result<(), String> {
     let needs_jitter = |name: &str| match delay.jitter_ns {
         0 => Err(format!("{name}= needs a delay that strays, such as 100ms±20ms")),
         _ => Ok(()),
     };
-    match part.split_once('=') {
+    match cut {
         Some(("distribution", name)) => {
             needs_jitter("distribution")?;
             delay.table = table(name)?;

@@ -150,6 +150,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[Class::UDP, Class::TCP],
+    ports: &[crate::dns::PORT],
     needs: &[Need::Line],
 };
 

@@ -3,6 +3,8 @@
 use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
+#[cfg(feature = "user")]
+use crate::units::{options, parse_share, percent};
 use crate::{
     env::{DrawKind, Prob, Word},
     verdict::Verdict,
@@ -65,16 +67,17 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Normaliser],
 };
 
 #[cfg(feature = "user")]
 fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
-    let mut fault = Duplicate { enabled: 1, ..Duplicate::default() };
-    for (index, part) in value.split(',').enumerate() {
-        match part.split_once('=') {
-            None if index == 0 => fault.probability = crate::units::parse_share(part)?,
-            Some(("correlation", share)) => fault.correlation = crate::units::parse_share(share)?,
+    let (share, options) = options(value);
+    let mut fault = Duplicate { enabled: 1, probability: parse_share(share)?, ..Duplicate::default() };
+    for (part, option) in options {
+        match option {
+            Some(("correlation", share)) => fault.correlation = parse_share(share)?,
             _ => {
                 return Err(format!(
                     "`{part}` is not an option of duplicate: write a share such as 5%, then `,correlation=25%`"
@@ -90,10 +93,10 @@ fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
 fn describe(faults: &Faults) -> Option<String> {
     let fault = &faults.duplicate;
     (!fault.is_off()).then(|| {
-        let share = crate::units::percent(fault.probability);
+        let share = percent(fault.probability);
         match fault.correlation {
             Prob::NEVER => format!("duplicate {share}"),
-            rho => format!("duplicate {share} correlated {}", crate::units::percent(rho)),
+            rho => format!("duplicate {share}, correlation {}", percent(rho)),
         }
     })
 }

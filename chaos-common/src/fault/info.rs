@@ -23,7 +23,8 @@ pub enum Need {
     Normaliser,
     /// A program at `connect(2)` of a cgroup that chooses the errno.
     ConnectHook,
-    /// Ending sockets from outside, by `sock_diag`. Needed only where [`super::Fault::ends_connections`] says so.
+    /// Ending sockets from outside, by `sock_diag`. Needed only where [`super::Fault::ends_connections`]
+    /// or [`super::Fault::closes_after_ns`] says so.
     SockDestroy,
 }
 
@@ -77,6 +78,8 @@ pub struct FaultInfo {
     pub check: Option<Check>,
     /// The protocols it can act on; empty = every one.
     pub protos: &'static [Class],
+    /// The ports that it can act on, at the far end of what leaves the target; empty = every one.
+    pub ports: &'static [u16],
     /// What it may need of the machine.
     pub needs: &'static [Need],
 }

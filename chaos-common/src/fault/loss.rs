@@ -158,6 +158,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe: text::describe,
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Normaliser],
 };
 

@@ -83,6 +83,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Normaliser],
 };
 

@@ -104,7 +104,8 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
-    needs: &[Need::Line, Need::Normaliser],
+    ports: &[],
+    needs: &[Need::Line, Need::Normaliser, Need::SockDestroy],
 };
 
 #[cfg(feature = "user")]

@@ -180,13 +180,16 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe: |faults: &Faults| text::describe(&faults.rate),
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Line, Need::Normaliser],
 };
 
 #[cfg(feature = "user")]
 mod text {
     use super::{BYTE_TIME_BITS, Fault, Rate, rate_flags};
-    use crate::units::{parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size};
+    use crate::units::{
+        options, parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size,
+    };
 
     const LOWEST_BPS: u64 = 1_000;
     const HIGHEST_BPS: u64 = 100_000_000_000;
@@ -210,8 +213,8 @@ mod text {
     }
 
     pub(super) fn parse(value: &str) -> Result<Rate, String> {
-        let mut parts = value.split(',').map(str::trim);
-        let bps = parse_rate(parts.next().unwrap_or_default())?;
+        let (speed, options) = options(value);
+        let bps = parse_rate(speed)?;
         if !(LOWEST_BPS..=HIGHEST_BPS).contains(&bps) {
             return Err(format!("{} is out of range: from 1kbit/s to 100Gbit/s", show_rate(bps)));
         }
@@ -224,8 +227,8 @@ mod text {
             flags: rate_flags::ENABLED,
             ..Rate::default()
         };
-        for part in parts {
-            match part.split_once('=') {
+        for (part, option) in options {
+            match option {
                 Some(("burst", text)) => rate.burst_ns = amount("burst", text, bps)?,
                 Some(("queue", text)) => rate.queue_ns = amount("queue", text, bps)?,
                 Some(("per", "rule")) => rate.flags &= !rate_flags::PER_CONNECTION,

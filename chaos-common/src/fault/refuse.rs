@@ -84,6 +84,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[Class::TCP, Class::UDP],
+    ports: &[],
     needs: &[Need::ConnectHook],
 };
 

@@ -81,6 +81,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Line, Need::Normaliser],
 };
 

@@ -4,7 +4,7 @@ use super::{Case, Fault, FaultKind};
 #[cfg(feature = "user")]
 use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 #[cfg(feature = "user")]
-use crate::units::{parse_share, percent};
+use crate::units::{options, parse_share, percent};
 use crate::{
     env::{DrawKind, Prob, Word},
     verdict::{Verdict, verdict_flags},
@@ -81,6 +81,7 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: Some(check),
     protos: &[],
+    ports: &[],
     needs: &[Need::Line, Need::Normaliser],
 };
 
@@ -95,11 +96,10 @@ fn check(faults: &Faults) -> Result<(), String> {
 
 #[cfg(feature = "user")]
 fn parse(value: &str, faults: &mut Faults) -> Result<(), String> {
-    let mut parts = value.split(',').map(str::trim);
-    let share = parts.next().unwrap_or_default();
+    let (share, options) = options(value);
     let mut reorder = Reorder { enabled: 1, probability: parse_share(share)?, ..Reorder::default() };
-    for part in parts {
-        match part.split_once('=') {
+    for (part, option) in options {
+        match option {
             Some(("gap", number)) => {
                 reorder.gap =
                     number.parse().ok().filter(|gap| *gap > 0).ok_or_else(|| {

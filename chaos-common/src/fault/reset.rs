@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     env::{DrawKind, Prob},
     judge::opens_connection,
@@ -135,7 +135,8 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[Class::TCP],
-    needs: &[],
+    ports: &[],
+    needs: &[Need::SockDestroy],
 };
 
 #[cfg(feature = "user")]

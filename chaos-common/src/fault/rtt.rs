@@ -60,5 +60,6 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     },
     check: None,
     protos: &[],
+    ports: &[],
     needs: &[Need::Line, Need::Normaliser],
 };

@@ -2,7 +2,7 @@
 
 use super::{Case, Fault, FaultKind, NoState};
 #[cfg(feature = "user")]
-use super::{DefaultDirection, FaultInfo, Faults, Value};
+use super::{DefaultDirection, FaultInfo, Faults, Need, Value};
 use crate::{
     packet::{Class, tcp},
     verdict::{Answer, Verdict, answers},
@@ -89,7 +89,8 @@ pub(super) const INFO: FaultInfo = FaultInfo {
     describe,
     check: None,
     protos: &[],
-    needs: &[],
+    ports: &[],
+    needs: &[Need::SockDestroy],
 };
 
 #[cfg(feature = "user")]
