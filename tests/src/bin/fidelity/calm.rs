@@ -7,7 +7,7 @@ use std::{
 };
 
 /// More than this and a row that failed is measured again, percent of the time of all CPUs.
-const CALM_PERCENT: f64 = 0.5;
+const CALM_PERCENT: f64 = 0.1;
 /// How long is waited for a calm second.
 const PATIENCE: Duration = Duration::from_secs(30);
 

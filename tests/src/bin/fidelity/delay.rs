@@ -57,6 +57,7 @@ pub(crate) fn rows() -> Vec<Row> {
         request("round trip of a request", "--rtt 100ms", Connections::Kept, 100.0, veth),
         request("round trip of a request", "--rtt 50ms", Connections::Kept, 50.0, lo.v6()),
         request("round trip of a request", "--rtt 50ms", Connections::Kept, 50.0, veth.v6().cgroup()),
+        request("round trip of a request", "--profile cross-region", Connections::Kept, 80.0, veth),
         request("connect and request", "--delay 50ms", Connections::Fresh, 100.0, veth.egress()),
         request(
             "connect and request",
