@@ -2,10 +2,10 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use super::frame::SLOTS;
+use super::{frame::SLOTS, pace::Pace};
 
 /// What a waiting frame takes besides its buffer.
 const OVERHEAD_BYTES: usize = size_of::<Waiting>();
@@ -15,14 +15,10 @@ const OVERHEAD_BYTES: usize = size_of::<Waiting>();
 pub(super) struct Frame {
     /// When it is to be written, in ns of `CLOCK_MONOTONIC`.
     pub(super) release_ns: u64,
-    /// When it should have been: earlier, if it has to wait longer.
-    pub(super) due_ns: u64,
     /// Which rule holds it.
     pub(super) slot: u16,
     /// Which device it came from and goes back to.
     pub(super) line: u16,
-    /// Its place among those of the same time. None: behind all that came; it is given to it then.
-    pub(super) arrival: Option<u64>,
     /// Bytes of `buffer` that are the frame.
     pub(super) length: usize,
     /// The virtio header and the frame, then whatever was there before.
@@ -40,13 +36,16 @@ impl Frame {
     }
 }
 
-/// A frame as it is ordered. Greater is later.
+/// A frame with its place in the order. Greater is later.
 #[derive(Debug)]
-struct Waiting(Frame);
+struct Waiting {
+    arrival: u64,
+    frame: Frame,
+}
 
 impl Waiting {
-    fn place(&self) -> (u64, Option<u64>) {
-        (self.0.release_ns, self.0.arrival)
+    fn place(&self) -> (u64, u64) {
+        (self.frame.release_ns, self.arrival)
     }
 }
 
@@ -73,6 +72,9 @@ impl Ord for Waiting {
 /// The frames that wait on all lines.
 pub(super) struct Heap {
     waiting: BinaryHeap<Reverse<Waiting>>,
+    /// Frames whose time has come, but whose link has no room yet: they leave in their order, one behind the other.
+    lanes: BTreeMap<Pace, VecDeque<Waiting>>,
+    queued: usize,
     arrivals: u64,
     bytes: usize,
     limit_bytes: usize,
@@ -87,6 +89,8 @@ impl Heap {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             waiting: BinaryHeap::new(),
+            lanes: BTreeMap::new(),
+            queued: 0,
             arrivals: 0,
             bytes: 0,
             limit_bytes,
@@ -97,7 +101,7 @@ impl Heap {
 
     /// Frames that wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.queued
     }
 
     /// Bytes they take.
@@ -107,7 +111,7 @@ impl Heap {
 
     /// When the first is due.
     pub(super) fn next_ns(&self) -> Option<u64> {
-        self.waiting.peek().map(|Reverse(Waiting(first))| first.release_ns)
+        self.waiting.peek().map(|Reverse(first)| first.frame.release_ns)
     }
 
     /// Whether a rule holds frames.
@@ -120,23 +124,46 @@ impl Heap {
         self.by_slot.get(usize::from(slot)).copied().unwrap_or(0).into()
     }
 
-    /// Adds a frame behind those of the same time that came before it; gives it back if it does not fit.
-    pub(super) fn push(&mut self, mut frame: Frame) -> Result<(), Frame> {
-        if self.bytes + frame.cost() > self.limit_bytes {
+    /// Adds a frame behind those of the same time; gives it back if it does not fit.
+    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        if self.bytes + frame.cost() > self.limit_bytes || usize::from(frame.slot) >= self.by_slot.len() {
             return Err(frame);
         }
-        let Some(held) = self.by_slot.get_mut(usize::from(frame.slot)) else { return Err(frame) };
-        *held += 1;
-        if *held == 1 && !self.listed.contains(&frame.slot) {
-            self.listed.push(frame.slot);
-        }
-        self.bytes += frame.cost();
-        if frame.arrival.is_none() {
-            frame.arrival = Some(self.arrivals);
-            self.arrivals += 1;
-        }
-        self.waiting.push(Reverse(Waiting(frame)));
+        self.count_in(&frame);
+        self.waiting.push(Reverse(Waiting { arrival: self.arrivals, frame }));
+        self.arrivals += 1;
         Ok(())
+    }
+
+    /// Puts a frame that was taken by [`Self::pop_due`] behind those that wait for the same link.
+    pub(super) fn queue(&mut self, pace: Pace, frame: Frame) {
+        self.count_in(&frame);
+        self.lanes.entry(pace).or_default().push_back(Waiting { arrival: self.arrivals, frame });
+        self.arrivals += 1;
+        self.queued += 1;
+    }
+
+    /// Whether frames wait for this link.
+    pub(super) fn has_queue(&self, pace: Pace) -> bool {
+        self.lanes.contains_key(&pace)
+    }
+
+    /// The links that frames wait for.
+    pub(super) fn queues(&self) -> impl Iterator<Item = Pace> {
+        self.lanes.keys().copied()
+    }
+
+    /// Takes the first that waits for this link.
+    pub(super) fn pop_queue(&mut self, pace: Pace) -> Option<Frame> {
+        let lane = self.lanes.get_mut(&pace)?;
+        let first = lane.pop_front();
+        if lane.is_empty() {
+            self.lanes.remove(&pace);
+        }
+        let Waiting { frame, .. } = first?;
+        self.queued -= 1;
+        self.count_out(&frame);
+        Some(frame)
     }
 
     /// Takes the first frame, if it is due.
@@ -144,9 +171,9 @@ impl Heap {
         if self.next_ns()? > now_ns {
             return None;
         }
-        let Reverse(Waiting(first)) = self.waiting.pop()?;
-        self.count_out(&first);
-        Some(first)
+        let Reverse(first) = self.waiting.pop()?;
+        self.count_out(&first.frame);
+        Some(first.frame)
     }
 
     /// The rules that hold frames.
@@ -159,10 +186,22 @@ impl Heap {
     /// Takes all frames that `wanted` names, in their order, due or not. Looks at every frame: for the end of
     /// a rule or a line.
     pub(super) fn take(&mut self, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
-        let all = std::mem::take(&mut self.waiting).into_iter().map(|Reverse(Waiting(frame))| frame);
-        let (mut taken, left): (Vec<_>, Vec<_>) = all.partition(&wanted);
-        self.waiting = left.into_iter().map(|frame| Reverse(Waiting(frame))).collect();
-        taken.sort_unstable_by_key(|frame| (frame.due_ns, frame.arrival));
+        let all = std::mem::take(&mut self.waiting).into_vec();
+        let (mut taken, left): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|Reverse(waiting)| wanted(&waiting.frame));
+        self.waiting = BinaryHeap::from(left);
+        for (pace, lane) in std::mem::take(&mut self.lanes) {
+            let (gone, left): (VecDeque<_>, VecDeque<_>) =
+                lane.into_iter().partition(|waiting| wanted(&waiting.frame));
+            self.queued -= gone.len();
+            taken.extend(gone.into_iter().map(Reverse));
+            if !left.is_empty() {
+                self.lanes.insert(pace, left);
+            }
+        }
+        // `Reverse` sorts the other way round.
+        taken.sort_unstable_by(|a, b| b.cmp(a));
+        let taken: Vec<Frame> = taken.into_iter().map(|Reverse(waiting)| waiting.frame).collect();
         for frame in &taken {
             self.count_out(frame);
         }
@@ -172,6 +211,15 @@ impl Heap {
     /// Gives memory back that an earlier crowd needed. Call it when the heap is empty.
     pub(super) fn trim(&mut self) {
         self.waiting.shrink_to(64);
+    }
+
+    fn count_in(&mut self, frame: &Frame) {
+        self.bytes += frame.cost();
+        let Some(held) = self.by_slot.get_mut(usize::from(frame.slot)) else { return };
+        *held += 1;
+        if *held == 1 && !self.listed.contains(&frame.slot) {
+            self.listed.push(frame.slot);
+        }
     }
 
     fn count_out(&mut self, frame: &Frame) {
@@ -189,15 +237,7 @@ mod tests {
     use super::*;
 
     fn frame(release_ns: u64, slot: u16, mark: u8) -> Frame {
-        Frame {
-            release_ns,
-            due_ns: release_ns,
-            slot,
-            line: 0,
-            arrival: None,
-            length: 1,
-            buffer: Box::new([mark]),
-        }
+        Frame { release_ns, slot, line: 0, length: 1, buffer: Box::new([mark]) }
     }
 
     fn pop_all(heap: &mut Heap) -> Vec<(u64, u8)> {
@@ -284,9 +324,30 @@ mod tests {
             let mut heap = Heap::new(4_000);
             for size in sizes {
                 let buffer = vec![0; size].into_boxed_slice();
-                let _ = heap.push(Frame { release_ns: 0, due_ns: 0, slot: 0, line: 0, arrival: None, length: 1, buffer });
+                let _ = heap.push(Frame { release_ns: 0, slot: 0, line: 0, length: 1, buffer });
                 prop_assert!(heap.bytes() <= 4_000);
             }
         }
+    }
+
+    #[test]
+    fn frames_of_a_link_wait_in_their_order_and_are_taken_with_the_others() {
+        let mut heap = Heap::new(1 << 20);
+        for (release_ns, slot) in [(1, 1), (2, 1), (3, 2), (4, 1)] {
+            assert!(heap.push(frame(release_ns, slot, release_ns as u8)).is_ok());
+        }
+        let (pace, other) = ((0, 1, false), (0, 2, false));
+        for _ in 0..3 {
+            let frame = heap.pop_due(3).unwrap();
+            heap.queue(if frame.slot == 1 { pace } else { other }, frame);
+        }
+        assert_eq!((heap.len(), heap.count(1), heap.next_ns()), (4, 3, Some(4)));
+        assert!(heap.has_queue(pace) && heap.queues().eq([pace, other]));
+        assert_eq!(heap.pop_queue(pace).unwrap().release_ns, 1);
+        let taken: Vec<u64> =
+            heap.take(|frame| frame.slot == 1).iter().map(|frame| frame.release_ns).collect();
+        assert_eq!(taken, [2, 4], "by their time, wherever they wait");
+        assert!(!heap.has_queue(pace) && heap.pop_queue(other).is_some());
+        assert_eq!((heap.len(), heap.bytes(), heap.count(2)), (0, 0, 0));
     }
 }

@@ -23,11 +23,9 @@ struct Sent {
 }
 
 impl Paces {
-    /// When a frame may be written: not before it is due, and not before there is room in the window. To be
-    /// asked again then: others may have been written meanwhile. It grows with the time a frame is due and with
-    /// every frame written: so their order is kept.
-    pub(super) fn earliest(&self, pace: Pace, due_ns: u64) -> u64 {
-        self.0.get(&pace).map_or(due_ns, |sent| sent.free_ns.max(due_ns))
+    /// When there is room for another frame in the window.
+    pub(super) fn free_ns(&self, pace: Pace) -> u64 {
+        self.0.get(&pace).map_or(0, |sent| sent.free_ns)
     }
 
     /// A frame of so many bytes was written before `at_ns`, on a link that sends `most_bytes` in a window.
@@ -51,7 +49,7 @@ impl Paces {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, ops::Range};
+    use std::ops::Range;
 
     use super::*;
 
@@ -61,28 +59,19 @@ mod tests {
     const GAP_NS: u64 = 750_000;
     const MOST_BYTES: u64 = WINDOW_NS * BYTES / GAP_NS;
 
-    /// Frames that come every gap, written as the line does it; it stands still during `stops`. When each was
-    /// written.
+    /// Frames that come every gap, written as soon as they are due and there is room; the line stands still
+    /// during `stops`. When each was written.
     fn written(count: u64, stops: &[Range<u64>]) -> Vec<u64> {
         let mut paces = Paces::default();
         let mut now_ns = 0;
-        let mut times = Vec::new();
-        // As in the heap: by time, then by arrival.
-        let mut heap: BTreeMap<(u64, u64), u64> = (1..=count).map(|n| ((n * GAP_NS, n), n)).collect();
-        while let Some(((release_ns, _), number)) = heap.pop_first() {
-            now_ns = release_ns.max(now_ns);
+        let one = |number: u64| {
+            now_ns = (number * GAP_NS).max(paces.free_ns(PACE)).max(now_ns);
             now_ns = stops.iter().find(|stop| stop.contains(&now_ns)).map_or(now_ns, |stop| stop.end);
-            let planned_ns = paces.earliest(PACE, number * GAP_NS);
-            if planned_ns > release_ns {
-                heap.insert((planned_ns, number), number);
-                continue;
-            }
             now_ns += 2_000;
             paces.wrote(PACE, (now_ns, BYTES), MOST_BYTES);
-            times.push((number, now_ns));
-        }
-        assert!(times.is_sorted_by_key(|(number, _)| *number), "their order is kept");
-        times.into_iter().map(|(_, at_ns)| at_ns).collect()
+            now_ns
+        };
+        (1..=count).map(one).collect()
     }
 
     /// 13.3 frames of a window and one.
@@ -104,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn several_stops_do_not_change_the_order() {
+    fn however_often_it_stops_no_window_holds_more() {
         // At every place of a window; as much as can be made up for, then far more.
         for (first, most_ns) in (1..20).flat_map(|first| [(first, 1_000_000), (first, 15_000_000)]) {
             let stop = |n: u64| 7_300_000 * n..7_300_000 * n + (n * 7_919_003) % most_ns;
@@ -117,14 +106,13 @@ mod tests {
     fn each_link_has_its_own_pace_and_forgets() {
         let mut paces = Paces::default();
         paces.wrote(PACE, (9_000_000, BYTES), BYTES);
-        assert_eq!(paces.earliest(PACE, 9_500_000), 9_500_000, "as much as a window allows, and one frame");
+        assert_eq!(paces.free_ns(PACE), 0, "as much as a window allows, and one frame");
         paces.wrote(PACE, (9_500_000, BYTES), BYTES);
-        assert_eq!(paces.earliest(PACE, 9_600_000), 19_000_000);
-        assert_eq!(paces.earliest((0, 1, true), 9_600_000), 9_600_000);
+        assert_eq!((paces.free_ns(PACE), paces.free_ns((0, 1, true))), (19_000_000, 0));
         paces.forget(19_400_000, |_| false);
         paces.forget(19_500_000, |slot| slot == PACE.1);
-        assert_eq!(paces.earliest(PACE, 9_600_000), 19_000_000);
+        assert_eq!(paces.free_ns(PACE), 19_000_000);
         paces.forget(19_500_000, |_| false);
-        assert_eq!(paces.earliest(PACE, 9_600_000), 9_600_000);
+        assert_eq!(paces.free_ns(PACE), 0);
     }
 }

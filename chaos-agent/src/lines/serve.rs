@@ -216,7 +216,7 @@ impl Server {
         }
         let now = now_ns();
         let mut until = self.beat_ns.saturating_add(BEAT_NS);
-        if let Some(next) = self.heap.next_ns() {
+        if let Some(next) = self.next_ns() {
             // Polling without a pause until then is the spinning.
             until = until
                 .min(next.saturating_sub(self.doze.spin_ns()))
@@ -262,7 +262,7 @@ impl Server {
                 Err(Errno::EAGAIN) => return,
                 Err(_) => return self.break_off(place),
             }
-            if most <= BATCH && self.heap.next_ns().is_some_and(|next| next <= now_ns()) {
+            if most <= BATCH && self.next_ns().is_some_and(|next| next <= now_ns()) {
                 return;
             }
         }
@@ -287,8 +287,7 @@ impl Server {
         self.ledger.note(slot);
         let buffer = self.pool.keep(&mut self.scratch, length);
         (self.busy_ns, self.trimmed) = (now, false);
-        let mut frame =
-            Frame { release_ns, due_ns: release_ns, slot, line: place as u16, arrival: None, length, buffer };
+        let mut frame = Frame { release_ns, slot, line: place as u16, length, buffer };
         if over {
             if drain {
                 // Its time says nothing.

@@ -6,11 +6,11 @@ use nix::{errno::Errno, unistd};
 
 use super::{BATCH, CHECK_NS, Server, now_ns};
 use crate::{
-    lines::{frame::Ticket, heap::Frame, stats::add, thread::Shared},
+    lines::{frame::Ticket, heap::Frame, pace::Pace, stats::add, thread::Shared},
     net::tap::VNET_HEADER_BYTES,
 };
 
-/// What is more overdue than this is of no use to anybody.
+/// What is more overdue than this is of no use to anybody, or had no room in its link for so long.
 const TOO_LATE_NS: u64 = 100_000_000;
 /// A frame the kernel has no memory for is tried so often.
 const TRIES: u32 = 3;
@@ -33,42 +33,62 @@ impl Server {
 
     pub(super) fn release(&mut self, mut now: u64) {
         for _ in 0..BATCH {
-            let Some(frame) = self.heap.pop_due(now) else { return };
-            self.release_one(frame, now);
+            let free = self.heap.queues().find(|pace| self.paces.free_ns(*pace) <= now);
+            if let Some(pace) = free {
+                self.release_queued(pace, now);
+            } else if let Some(frame) = self.heap.pop_due(now) {
+                self.release_one(frame, now);
+            } else {
+                return;
+            }
             now = now_ns();
         }
     }
 
-    /// Writes a frame whose time has come, or lets it wait on, if it would follow others of its link too closely.
-    fn release_one(&mut self, mut frame: Frame, now: u64) {
-        let late_ns = now.saturating_sub(frame.release_ns);
-        let ticket = Ticket::read(frame.bytes(), now).filter(|ticket| ticket.paced);
-        let link = ticket.and_then(|ticket| Some((ticket, self.watch.window_bytes(frame.slot.into())?)));
+    /// When something can be written next.
+    pub(super) fn next_ns(&self) -> Option<u64> {
+        let queued = self.heap.queues().map(|pace| self.paces.free_ns(pace)).min();
+        self.heap.next_ns().into_iter().chain(queued).min()
+    }
+
+    /// Writes a frame whose time has come, or lets it wait until its link has room.
+    fn release_one(&mut self, frame: Frame, now: u64) {
+        let paced = Ticket::read(frame.bytes(), now).filter(|ticket| ticket.paced);
+        let link = paced.and_then(|ticket| Some((ticket, self.watch.window_bytes(frame.slot.into())?)));
         let Some((ticket, most_bytes)) = link else {
-            if self.deliver(frame, now) {
-                self.shared.counters.released(late_ns);
-            }
+            let _ = self.write_due(frame, now);
             return;
         };
         let pace = (frame.line, frame.slot, ticket.ingress);
-        let planned_ns = self.paces.earliest(pace, frame.due_ns);
-        if planned_ns > frame.due_ns + TOO_LATE_NS {
-            // The link stood still for so long that this did not fit into it any more.
-            return self.lose(frame, |shared| &shared.counters.late);
+        if self.heap.has_queue(pace) || self.paces.free_ns(pace) > now {
+            self.heap.queue(pace, frame);
+        } else {
+            self.write_paced(pace, frame, now, most_bytes);
         }
-        if planned_ns > frame.release_ns {
-            // Even if that is past: others of the link may come before it.
-            frame.release_ns = planned_ns;
-            if let Err(frame) = self.heap.push(frame) {
-                self.lose(frame, |shared| &shared.counters.overflow);
-            }
-            return;
-        }
+    }
+
+    /// Writes the first of those that wait for a link, which has room now.
+    fn release_queued(&mut self, pace: Pace, now: u64) {
+        let Some(frame) = self.heap.pop_queue(pace) else { return };
+        // A rule that is gone paces nothing; its frames are about to be flushed.
+        let most_bytes = self.watch.window_bytes(frame.slot.into()).unwrap_or(u64::MAX);
+        self.write_paced(pace, frame, now, most_bytes);
+    }
+
+    fn write_paced(&mut self, pace: Pace, frame: Frame, now: u64, most_bytes: u64) {
         let bytes = frame.length.saturating_sub(VNET_HEADER_BYTES) as u64;
-        if self.deliver(frame, now) {
-            self.shared.counters.released(late_ns);
+        if self.write_due(frame, now) {
             self.paces.wrote(pace, (now_ns(), bytes), most_bytes);
         }
+    }
+
+    fn write_due(&mut self, frame: Frame, now: u64) -> bool {
+        let late_ns = now.saturating_sub(frame.release_ns);
+        let is_written = self.deliver(frame, now);
+        if is_written {
+            self.shared.counters.released(late_ns);
+        }
+        is_written
     }
 
     /// Writes frames before their time, in the order given; those that are left after `until_ns` are dropped.
