@@ -26,7 +26,8 @@ fn nothing_is_left_within_a_second_of_a_kill() {
         return;
     }
     let mut process = exec(&["sleep", "0.2"]).spawn().unwrap();
-    eventually("the command runs", || !children(process.id(), "sleep").is_empty());
+    let runs = |name: &str| !children(process.id(), name).is_empty();
+    eventually("the command and the guard run", || runs("sleep") && runs("chaos-guard"));
     let guards = children(process.id(), "chaos-guard");
     let command = children(process.id(), "sleep")[0];
     process.kill().unwrap();
@@ -52,6 +53,8 @@ fn the_guard_holds_nothing_of_the_caller() {
         .spawn()
         .unwrap();
     read_until(process.stderr.as_mut().unwrap(), "\n");
+    // It names itself once it runs, which may be later.
+    eventually("the guard runs", || !children(process.id(), "chaos-guard").is_empty());
     let guard = children(process.id(), "chaos-guard")[0];
     let mut descriptors: Vec<String> = Vec::new();
     eventually("the guard holds but five descriptors", || {
