@@ -129,6 +129,10 @@ fn table(rows: &[Value], kernel: &str) -> String {
     if !skipped.is_empty() {
         let _ = write!(table, "; {} could not be measured there", skipped.len());
     }
+    let again = measured.iter().filter(|row| row["attempt"].as_u64() > Some(1)).count();
+    if again > 0 {
+        let _ = write!(table, "; {again} of them measured again, because the host took CPU time away");
+    }
     table.push_str(".\n\n| what, where | asked | seen | within bounds |\n|---|---|---|---|\n");
     for row in measured {
         let cell = |key: &str| row[key].as_str().unwrap_or_default().replace('|', "\\|");

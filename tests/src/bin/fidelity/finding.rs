@@ -12,6 +12,8 @@ pub(crate) struct Finding {
     pub(crate) bounds: String,
     /// Seen lies within the bounds.
     pub(crate) ok: bool,
+    /// It is about time: a machine that stands still changes it.
+    pub(crate) timed: bool,
 }
 
 impl Finding {
@@ -21,17 +23,23 @@ impl Finding {
             seen: format!("{what} {} {unit}", short(seen)),
             bounds: format!("{} to {} {unit} ({why})", short(low), short(high)),
             ok: (low..=high).contains(&seen),
+            timed: matches!(unit, "ms" | "s" | "Mbit/s"),
         }
+    }
+
+    /// A machine that stands still changes this, too.
+    pub(crate) fn timed(self) -> Self {
+        Self { timed: true, ..self }
     }
 
     /// A count that must be exactly this.
     pub(crate) fn exactly(what: &str, seen: u64, wanted: u64) -> Self {
-        Self { seen: format!("{what} {seen}"), bounds: format!("{wanted}"), ok: seen == wanted }
+        Self { seen: format!("{what} {seen}"), bounds: format!("{wanted}"), ok: seen == wanted, timed: false }
     }
 
     /// Something that must be so, shown as it is.
     pub(crate) fn so(seen: impl Into<String>, wanted: impl Into<String>, ok: bool) -> Self {
-        Self { seen: seen.into(), bounds: wanted.into(), ok }
+        Self { seen: seen.into(), bounds: wanted.into(), ok, timed: false }
     }
 
     /// A share of `n` independent draws of probability `p`: exact binomial bounds.
@@ -42,6 +50,7 @@ impl Finding {
             seen: format!("{what} {} % of {n}", percent(hits)),
             bounds: format!("{} to {} % (99.9 %, binomial)", percent(low), percent(high)),
             ok: n > 0 && (low..=high).contains(&hits),
+            timed: false,
         })
     }
 
@@ -64,6 +73,7 @@ impl Finding {
             seen: format!("{what}: mean {}, chi-squared p {p:.3}", short(mean)),
             bounds: format!("mean about {}, p > 0.001 (geometric)", short(1.0 / (1.0 - go_on))),
             ok: p > 0.001,
+            timed: false,
         })
     }
 }

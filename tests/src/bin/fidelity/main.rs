@@ -2,7 +2,7 @@
 //! root. One file a topic; a row there is what is asked, where, how it is measured, and the bounds.
 //!
 //! `fidelity [--json PATH] [--filter TEXT] [--quick] [--strict] [--list]`; PATH `-` is standard output, the
-//! table goes to standard error. A row that fails while the host of this virtual machine takes its CPUs away is
+//! table goes to standard error. A row whose times are wrong while the host of this virtual machine takes its CPUs away is
 //! measured again, which the table and the document say. Ends with 1 when a row fails (with `--strict` also when one is skipped).
 #![expect(
     clippy::cast_precision_loss,
@@ -117,7 +117,7 @@ fn run() -> Result<bool> {
             let (begun, cpu) = (Instant::now(), CpuTime::now());
             let verdict = measure(&row, &ability, options.quick);
             let stolen_percent = cpu.stolen_since_percent();
-            let again = attempt < ATTEMPTS && verdict.is_bad() && calm::is_disturbed(stolen_percent);
+            let again = attempt < ATTEMPTS && verdict.is_late() && calm::is_disturbed(stolen_percent);
             report.add(
                 &row,
                 verdict,

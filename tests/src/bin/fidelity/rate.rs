@@ -64,7 +64,8 @@ fn of_datagrams(bench: &Bench<'_>, bits_per_second: f64, payload: usize, burst: 
     let most = seen.most_within(WINDOW_NS, headers);
     let allowed = (bytes_per_second * WINDOW_NS as f64 / 1e9) as u64 + burst + FRAME;
     Ok(vec![
-        Finding::between("of the rate", percent, (99.0 - grain, 101.0 + grain), "%", "1 % and one datagram"),
+        Finding::between("of the rate", percent, (99.0 - grain, 101.0 + grain), "%", "1 % and one datagram")
+            .timed(),
         Finding::between(
             "most in 10 ms",
             most as f64,
@@ -86,13 +87,16 @@ fn of_stream(bench: &Bench<'_>, bits_per_second: f64) -> Result<Vec<Finding>> {
     // The first second is TCP's slow start.
     let seen = drained.bytes_per_second(Duration::from_secs(1), Duration::from_secs(seconds));
     let percent = seen * 800.0 / bits_per_second;
-    Ok(vec![Finding::between(
-        "payload, of the rate",
-        percent,
-        (90.0, 97.0),
-        "%",
-        "94 to 96 % of a frame is payload",
-    )])
+    Ok(vec![
+        Finding::between(
+            "payload, of the rate",
+            percent,
+            (90.0, 97.0),
+            "%",
+            "94 to 96 % of a frame is payload",
+        )
+        .timed(),
+    ])
 }
 
 /// Users drill with 1 KB/s: nothing may be given up, and it takes what the bytes take.

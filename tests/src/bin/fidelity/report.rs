@@ -26,6 +26,14 @@ impl Verdict {
             Self::Broken(_) => true,
         }
     }
+
+    /// All that is wrong with it is about time: only that may be the machine's fault.
+    pub(crate) fn is_late(&self) -> bool {
+        match self {
+            Self::Measured(findings) => self.is_bad() && findings.iter().all(|one| one.ok || one.timed),
+            Self::Skipped(_) | Self::Broken(_) => false,
+        }
+    }
 }
 
 /// Under which a row was measured.
