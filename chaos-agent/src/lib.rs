@@ -3,8 +3,10 @@
 //! `chaos-agent` never decides about a packet; it commands (see ARCHITECTURE.md).
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
+mod api;
 pub mod cgroup;
 pub mod cli;
+mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod engine;

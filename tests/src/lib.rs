@@ -2,6 +2,7 @@
 //! snapshots of the machine, and the `chaos` command under test.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
+pub mod api;
 pub mod chaos;
 pub mod dns;
 pub mod foreign;

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Flows(FlowsArgs),
     /// End every fault of this machine, whoever set it, and remove what is left of it
     Stop(StopArgs),
+    /// Hold the faults of whoever asks for them over a socket, until SIGTERM
+    Agent(AgentArgs),
     /// Show what this kernel and machine can do, what is missing, and what mends it
     Doctor,
     /// Print the completions for a shell
@@ -306,6 +308,20 @@ pub(crate) struct StopArgs {
     /// Every fault, whoever set it; the only way there is so far
     #[arg(long, required = true)]
     pub(crate) all: bool,
+}
+
+/// `chaos agent`.
+#[derive(Args, Debug)]
+pub(crate) struct AgentArgs {
+    /// Where it listens (HTTP, see /v1/faults); root and one group may ask
+    #[arg(long, value_name = "PATH", env = "CHAOS_SOCKET", default_value = "/run/chaos/agent.sock")]
+    pub(crate) socket: PathBuf,
+    /// The group that may ask, besides root, if there is one of this name
+    #[arg(long, value_name = "GROUP", env = "CHAOS_SOCKET_GROUP", default_value = "chaos")]
+    pub(crate) socket_group: String,
+    /// Force one way of attaching, for tests
+    #[arg(long, hide = true, value_name = "MODE", default_value = "auto")]
+    pub(crate) attach: AttachMode,
 }
 
 /// `chaos completions`.

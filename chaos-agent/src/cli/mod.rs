@@ -17,10 +17,11 @@ mod peer;
 mod plan;
 mod privileges;
 mod report;
+pub(crate) mod request;
 mod resolve;
 mod rule;
 mod ruleset;
-mod units;
+pub(crate) mod units;
 mod world;
 
 #[cfg(test)]
@@ -38,8 +39,11 @@ use tracing_subscriber::filter::LevelFilter;
 pub use self::args::Cli;
 use self::{
     args::{Command, LogLevel},
-    failure::{Exit, Report},
     output::Stream,
+};
+pub(crate) use self::{
+    failure::{Exit, Failure, Report},
+    ruleset::RuleSet,
 };
 
 /// Runs the command line of this process and returns its exit code: 0 done, 2 usage, 3 refused,
@@ -99,6 +103,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let json = cli.global.json;
     match cli.command {
         Command::Exec(args) => commands::exec::run(&args, json),
+        Command::Agent(args) => commands::agent::run(&args, json),
         Command::Inject(args) => commands::inject::run(&args, json),
         Command::Partition(args) => commands::partition::run(&args, json),
         Command::Flows(args) => commands::flows::run(&args, json),

@@ -11,7 +11,7 @@ use super::{
     output::{self, Stream},
 };
 use crate::{
-    engine::{Engine, EngineOptions, Plan},
+    engine::{AttachMode, Engine, EngineOptions, Plan},
     spec::RuleSpec,
 };
 
@@ -34,7 +34,12 @@ pub(crate) fn wanted(args: &PlanningArgs) -> bool {
 
 /// What the engine needs to know besides the rules.
 pub(crate) fn engine_options(args: &PlanningArgs) -> EngineOptions {
-    EngineOptions { attach: args.attach, log_level: kernel_log_level(), guard: None }
+    engine_options_for(args.attach)
+}
+
+/// The same where nothing is planned.
+pub(crate) fn engine_options_for(attach: AttachMode) -> EngineOptions {
+    EngineOptions { attach, log_level: kernel_log_level(), guard: None }
 }
 
 /// The kernel side logs at our own level. What it logs is rare, and nothing up to warnings.
@@ -100,7 +105,6 @@ fn section(text: &mut String, title: &str, lines: impl Iterator<Item = impl std:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::AttachMode;
 
     #[test]
     fn only_what_was_asked_for() {

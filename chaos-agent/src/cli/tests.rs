@@ -42,6 +42,7 @@ fn rules(line: &str) -> anyhow::Result<RuleSet> {
         | Command::Stop(_)
         | Command::Doctor
         | Command::Completions(_)
+        | Command::Agent(_)
         | Command::Man(_)) => panic!("`{line}` is no fault: {other:?}"),
     }
 }

@@ -5,6 +5,7 @@ mod build;
 mod clock;
 mod devices;
 mod owners;
+mod place;
 mod plan;
 mod protect;
 mod refusals;
@@ -41,7 +42,7 @@ pub use self::{
 pub use crate::datapath::AttachMode;
 use crate::{
     cgroup::Hierarchy,
-    datapath::{CAPACITY, DatapathError, Maps, Object, Spare},
+    datapath::{DatapathError, Maps, Object, Spare},
     guard::Guard,
     lines::LineThread,
     netns::{Netns, NetnsId},
@@ -86,12 +87,7 @@ impl Engine {
 
     /// Resolves, compiles, attaches, arms. On an error nothing remains.
     pub fn start(rules: &[RuleSpec], options: &EngineOptions) -> Result<Self, EngineError> {
-        if rules.len() > CAPACITY as usize {
-            return Err(EngineError::Refused(format!(
-                "{} faults at once; {CAPACITY} are possible",
-                rules.len()
-            )));
-        }
+        place::check_number(rules.len())?;
         sweep();
         let guard = guard(options)?;
         let mut actives = Vec::new();
@@ -182,44 +178,24 @@ impl Engine {
         self.actives.iter().map(stats).collect()
     }
 
-    /// Disarms at once, then removes everything; the final counters.
-    pub fn stop(mut self) -> Result<Vec<RuleStats>, EngineError> {
-        self.release(self.actives.iter().map(|active| active.slot));
-        self.maps.disarm();
-        self.stats()
+    /// The counters of these slots; those of a rule that is gone stay until its slot is used again.
+    pub fn stats_by_slot(
+        &self,
+        slots: impl Iterator<Item = u32>,
+    ) -> Result<BTreeMap<u32, RuleStats>, EngineError> {
+        let stats = |slot: u32| {
+            let counters = |direction| self.maps.counters(slot, direction).map(Counters::from);
+            let (egress, ingress) = (counters(Direction::Egress)?, counters(Direction::Ingress)?);
+            Ok((slot, RuleStats { name: String::new(), egress, ingress }))
+        };
+        slots.map(stats).collect()
     }
 
-    /// Replaces the whole set at once. Rules that stay the same, in the same place, keep their
-    /// memory, counters and clock.
-    pub fn replace(&mut self, rules: &[RuleSpec]) -> Result<(), EngineError> {
-        if rules.len() > CAPACITY as usize {
-            return Err(EngineError::Refused(format!(
-                "{} faults at once; {CAPACITY} are possible",
-                rules.len()
-            )));
-        }
-        let mut fresh = Vec::new();
-        for (slot, spec) in (0u32..).zip(rules) {
-            let kept = self.actives.get(slot as usize).is_some_and(|active| active.spec == *spec);
-            fresh.push(if kept { None } else { Some(Active::find(spec, slot)?) });
-        }
-        let going = self.actives.iter().map(|active| active.slot);
-        self.release(going.filter(|slot| fresh.get(*slot as usize).is_none_or(Option::is_some)));
-        let before = std::mem::take(&mut self.actives);
-        let mut before: Vec<Option<Active>> = before.into_iter().map(Some).collect();
-        before.resize_with(fresh.len().max(before.len()), || None);
-        let mut renewed = Vec::new();
-        for (place, fresh) in before.iter_mut().zip(fresh) {
-            match fresh {
-                Some(active) => {
-                    renewed.push(active.slot);
-                    self.actives.push(active);
-                }
-                None => self.actives.extend(place.take()),
-            }
-        }
-        self.prepare()?;
-        self.swap(&renewed).map(drop)
+    /// Disarms at once, then removes everything; the final counters.
+    pub fn stop(mut self) -> Result<Vec<RuleStats>, EngineError> {
+        self.release(self.actives.iter());
+        self.maps.disarm();
+        self.stats()
     }
 
     /// Renews every lease once a second, or three times within it.

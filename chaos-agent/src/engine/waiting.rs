@@ -9,6 +9,7 @@ use chaos_common::abi::{Count, Direction};
 
 use super::{
     Engine,
+    active::Active,
     clock::boot_ns,
     types::{EngineError, Event, EventKind},
 };
@@ -26,11 +27,9 @@ pub(super) struct Told {
 }
 
 impl Engine {
-    /// Ends the rules in these slots and waits until what they held has left, so that nothing new overtakes it.
-    pub(super) fn release(&self, slots: impl Iterator<Item = u32>) {
-        let lined =
-            |slot: &u32| self.actives.iter().any(|active| active.slot == *slot && active.needs_line());
-        let slots: Vec<u32> = slots.filter(lined).collect();
+    /// Ends these rules and waits until what they held has left, so that nothing new overtakes it.
+    pub(super) fn release<'a>(&self, going: impl Iterator<Item = &'a Active>) {
+        let slots: Vec<u32> = going.filter(|active| active.needs_line()).map(|active| active.slot).collect();
         let now_ns = boot_ns();
         for slot in &slots {
             self.maps.expire(*slot, now_ns);

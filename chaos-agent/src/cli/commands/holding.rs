@@ -74,7 +74,7 @@ fn needs_confirmation(rule: &RuleSpec, args: &HoldingArgs, sides: &[&Target]) ->
 }
 
 /// Whether the target is the whole of the network we are in ourselves, under whatever name.
-fn is_this_host(target: &Target) -> bool {
+pub(crate) fn is_this_host(target: &Target) -> bool {
     match target {
         Target::Host => true,
         Target::Cgroup(path) => path == Path::new("/"),

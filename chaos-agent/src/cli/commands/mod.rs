@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod agent;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod flows;

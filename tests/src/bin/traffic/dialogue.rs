@@ -111,11 +111,10 @@ fn connect(to: SocketAddr, limit: Duration) -> Result<TcpStream, Error> {
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let microseconds = i64::try_from(limit.as_micros()).map_err(Error::other)?;
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::microseconds(microseconds))?;
-    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).map_err(|errno| match errno {
-        // What a timeout of the socket makes of it.
-        Errno::EINPROGRESS => Error::from_raw_os_error(libc::ETIMEDOUT),
-        other => other.into(),
-    })?;
+    let connected = socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
+    // EINPROGRESS is what a timeout of the socket makes of it.
+    let timed_out = connected == Err(Errno::EINPROGRESS);
+    connected.map_err(|errno| if timed_out { Errno::ETIMEDOUT } else { errno })?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(limit))?;

@@ -1,0 +1,328 @@
+//! The body of a fault: its fields are the flags of `chaos inject` and `chaos partition`, and go through the same
+//! grammar.
+
+use chaos_common::fault::FAULTS;
+use clap::error::{ContextKind, ContextValue};
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::{
+    cli::{
+        request::{self, RequestError, Requested},
+        units,
+    },
+    daemon::NewFault,
+};
+
+/// Fields beside `target`, `faults` and `match`, and the flags they are.
+const WHEN: [(&str, &str); 7] = [
+    ("duration", "for"),
+    ("start_after", "start-after"),
+    ("flap", "flap"),
+    ("max_packets", "max-packets"),
+    ("max_bytes", "max-bytes"),
+    ("seed", "seed"),
+    ("shadow", "shadow"),
+];
+/// Fields of `partition`, besides its `sides`.
+const PARTITION: [&str; 6] = ["isolate", "bridge", "ring", "one_way", "mode", "connections"];
+/// Fields that only the agent knows.
+const OWN: [&str; 3] = ["name", "lease", "confirm"];
+/// The word for `confirm`.
+const HOST: &str = "host";
+
+/// A fault that can be set.
+///
+/// # Errors
+/// The place in the body that is wrong, or why the whole cannot be done.
+pub(super) fn understand(body: &Value) -> Result<NewFault, Problem> {
+    let fields = object(body, "")?;
+    let mut words = Words::default();
+    words.read(fields)?;
+    let name = optional(fields, "name", name)?;
+    let lease = optional(fields, "lease", units::lease)?;
+    let Requested { set, duration, is_host } = request::read(&words.words).map_err(|error| match error {
+        RequestError::Words(error) => words.blame(&error),
+        RequestError::Rules(error) => Problem::of(&error),
+    })?;
+    let is_risky = is_host && !set.rules.iter().all(|rule| rule.shadow);
+    let is_confirmed = fields.get("confirm").and_then(Value::as_str) == Some(HOST);
+    if is_risky && !is_confirmed {
+        let what = "this host itself would be hit, which can lock you out: write \"confirm\": \"host\"";
+        return Err(Problem::field("/confirm", what));
+    }
+    if is_risky && lease.is_none() {
+        let what = "a fault on this host itself needs one, such as \"10s\", and a client that renews it";
+        return Err(Problem::field("/lease", what));
+    }
+    Ok(NewFault { name, set, body: body.clone(), duration, lease })
+}
+
+/// The words of a command line, and which field each flag came from.
+#[derive(Default)]
+struct Words {
+    words: Vec<String>,
+    places: Vec<(String, String)>,
+}
+
+impl Words {
+    fn read(&mut self, fields: &Map<String, Value>) -> Result<(), Problem> {
+        let is_partition = fields.contains_key("partition");
+        self.words = vec!["chaos".to_owned(), if is_partition { "partition" } else { "inject" }.to_owned()];
+        let mut last = Vec::new();
+        for (key, value) in fields {
+            let when = WHEN.iter().find(|(field, _)| field == key);
+            match (key.as_str(), when) {
+                (_, Some((field, flag))) => self.flag(flag, value, format!("/{field}"))?,
+                ("target", _) if !is_partition => last.push(positional(value, "/target")?),
+                ("faults", _) if !is_partition => self.faults(value)?,
+                ("match", _) if !is_partition => self.matching(value)?,
+                ("partition", _) => last = self.partition(value)?,
+                (own, _) if OWN.contains(&own) => {}
+                (other, _) => return Err(unknown(other, "", &accepted(is_partition))),
+            }
+        }
+        if last.is_empty() && !is_partition {
+            let what = "is missing: write \"target\": \"netns:blue\" (or host, cgroup:/path, unit:name.service, pid:1234)";
+            return Err(Problem::field("/target", what));
+        }
+        self.words.push("--".to_owned());
+        self.words.append(&mut last);
+        Ok(())
+    }
+
+    fn faults(&mut self, value: &Value) -> Result<(), Problem> {
+        for (key, value) in object(value, "/faults")? {
+            let names: Vec<&str> = FAULTS.iter().map(|info| info.name).chain(["profile"]).collect();
+            if !names.contains(&key.as_str()) {
+                return Err(unknown(key, "/faults", &names.join(", ")));
+            }
+            self.flag(key, value, format!("/faults/{key}"))?;
+        }
+        Ok(())
+    }
+
+    fn matching(&mut self, value: &Value) -> Result<(), Problem> {
+        for (key, value) in object(value, "/match")? {
+            let flags = request::match_flags();
+            let flag = key.replace('_', "-");
+            if !flags.contains(&flag) || key.contains('-') {
+                return Err(unknown(key, "/match", &flags.join(", ").replace('-', "_")));
+            }
+            self.flag(&flag, value, format!("/match/{key}"))?;
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, value: &Value) -> Result<Vec<String>, Problem> {
+        let mut sides = Vec::new();
+        for (key, value) in object(value, "/partition")? {
+            if key == "sides" {
+                let what = "a list of one or two: each a target, an address, or a list of them";
+                let list = value.as_array().ok_or_else(|| Problem::field("/partition/sides", what))?;
+                for (index, side) in list.iter().enumerate() {
+                    sides.push(group(side, &format!("/partition/sides/{index}"))?);
+                }
+            } else if PARTITION.contains(&key.as_str()) {
+                self.flag(&key.replace('_', "-"), value, format!("/partition/{key}"))?;
+            } else {
+                return Err(unknown(key, "/partition", &format!("sides, {}", PARTITION.join(", "))));
+            }
+        }
+        Ok(sides)
+    }
+
+    fn flag(&mut self, flag: &str, value: &Value, place: String) -> Result<(), Problem> {
+        let flag = format!("--{flag}");
+        self.places.push((flag.clone(), place.clone()));
+        match value {
+            Value::Bool(true) => self.words.push(flag),
+            Value::Bool(false) => {}
+            Value::Array(list) => {
+                for (index, value) in list.iter().enumerate() {
+                    let text = scalar(value).ok_or_else(|| {
+                        Problem::field(format!("{place}/{index}"), "a text or a number is wanted here")
+                    })?;
+                    self.words.push(format!("{flag}={text}"));
+                }
+            }
+            Value::Null | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                let text = scalar(value).ok_or_else(|| {
+                    Problem::field(place, "a text, a number, true, or a list is wanted here")
+                })?;
+                self.words.push(format!("{flag}={text}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The field that a word came from.
+    fn blame(&self, error: &clap::Error) -> Problem {
+        let given = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(one)) => one.clone(),
+            Some(ContextValue::Strings(several)) => several.first().cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
+        let flag = given.split([' ', '=', '[']).next().unwrap_or_default();
+        let place = self.places.iter().find(|(known, _)| known == flag).map(|(_, place)| place.as_str());
+        let place = place.unwrap_or(match given.as_str() {
+            "<TARGET>" => "/target",
+            "<A B>..." | "[A B]..." => "/partition/sides",
+            _ => "",
+        });
+        let whole = error.to_string();
+        let first = whole.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let value = match error.get(ContextKind::InvalidValue) {
+            Some(ContextValue::String(value)) if cause.is_some() => format!("`{value}`: "),
+            _ => String::new(),
+        };
+        Problem::field(place, format!("{value}{}", cause.unwrap_or(first)))
+    }
+}
+
+fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Map<String, Value>, Problem> {
+    value.as_object().ok_or_else(|| Problem::field(place, "an object ({...}) is wanted here"))
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn positional(value: &Value, place: &str) -> Result<String, Problem> {
+    value.as_str().map(str::to_owned).ok_or_else(|| Problem::field(place, "a text is wanted here"))
+}
+
+/// A side: one text, or several that become a group.
+fn group(value: &Value, place: &str) -> Result<String, Problem> {
+    let Some(list) = value.as_array() else { return positional(value, place) };
+    let members: Result<Vec<String>, Problem> =
+        list.iter().enumerate().map(|(n, one)| positional(one, &format!("{place}/{n}"))).collect();
+    Ok(format!("{{{}}}", members?.join(",")))
+}
+
+fn optional<T>(
+    fields: &Map<String, Value>,
+    key: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Problem> {
+    let place = format!("/{key}");
+    let Some(value) = fields.get(key) else { return Ok(None) };
+    let text = positional(value, &place)?;
+    parse(&text).map(Some).map_err(|what| Problem::field(place, format!("`{text}`: {what}")))
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && !is_number {
+        return Ok(text.to_owned());
+    }
+    Err("a name has 1 to 64 letters, digits, dots, dashes and underscores, and is no number".to_owned())
+}
+
+fn accepted(is_partition: bool) -> String {
+    let form: &[&str] = if is_partition { &["partition"] } else { &["target", "faults", "match"] };
+    let when = WHEN.iter().map(|(field, _)| *field);
+    form.iter().copied().chain(when).chain(OWN).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown(key: &str, place: &str, accepted: &str) -> Problem {
+    Problem::field(
+        format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")),
+        format!("there is no such field; there are: {accepted}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// The pointer and the sentence of what is wrong.
+    fn wrong(body: &Value) -> (String, String) {
+        let problem = understand(body).expect_err("it is wrong");
+        let text = serde_json::to_value(&problem).unwrap();
+        let error = &text["errors"][0];
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (word(&error["pointer"]), word(&text["detail"]))
+    }
+
+    fn blue(faults: &Value) -> Value {
+        json!({"target": "netns:blue", "faults": faults})
+    }
+
+    #[test]
+    fn every_field_reaches_its_rule() {
+        let body = json!({
+            "name": "slow-db", "target": "netns:blue", "lease": "10s", "duration": "30s", "seed": 7,
+            "max_packets": 100, "shadow": true, "flap": "100ms/1s",
+            "faults": {"loss": "10%", "partition": true},
+            "match": {"peer": ["10.0.0.0/8", "::1"], "peer_port": [5432, "8000-8100"], "data_only": true,
+                "direction": "both"},
+        });
+        let fault = understand(&body).unwrap();
+        assert_eq!(fault.name.as_deref(), Some("slow-db"));
+        assert_eq!((fault.duration, fault.lease), (Duration::from_secs(30), Some(Duration::from_secs(10))));
+        let rule = &fault.set.rules[0];
+        assert_eq!(rule.name, "loss 10% + partition");
+        assert_eq!((rule.matching.peers.len(), rule.matching.peer_ports.len()), (2, 2));
+        assert_eq!((rule.seed, rule.limits.max_packets, rule.shadow), (Some(7), Some(100), true));
+        assert!(rule.matching.data_only && rule.schedule.flap.is_some());
+    }
+
+    #[test]
+    fn a_partition_has_sides_that_may_be_groups() {
+        let body = json!({"partition": {"sides": [["netns:a", "netns:b"], "netns:c"], "mode": "reject"}});
+        let fault = understand(&body).unwrap();
+        assert_eq!(fault.set.rules.len(), 2);
+        let body = json!({"partition": {"sides": ["netns:a,netns:b,netns:c,netns:d"], "ring": true}});
+        assert_eq!(understand(&body).unwrap().set.rules.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_pointed_at() {
+        for (body, pointer, says) in [
+            (json!([]), "", "an object"),
+            (json!({"faults": {"loss": "1%"}}), "/target", "is missing"),
+            (json!({"target": 7, "faults": {}}), "/target", "a text"),
+            (json!({"target": "nowhere:x", "faults": {"loss": "1%"}}), "/target", "nowhere"),
+            (blue(&json!({"loss": "ten"})), "/faults/loss", "every=7"),
+            (blue(&json!({"los": "10%"})), "/faults/los", "loss, corrupt"),
+            (blue(&json!({"loss": {"rate": 1}})), "/faults/loss", "a text, a number"),
+            (
+                json!({"target": "netns:a", "faults": {"loss": "1%"}, "match": {"peer_port": [0]}}),
+                "/match/peer_port",
+                "from 1",
+            ),
+            (
+                json!({"target": "netns:a", "faults": {"loss": "1%"}, "match": {"ports": [1]}}),
+                "/match/ports",
+                "peer_port",
+            ),
+            (json!({"target": "netns:a", "faults": {"loss": "1%"}, "duration": "2h"}), "/duration", "1h"),
+            (
+                json!({"target": "netns:a", "faults": {"loss": "1%"}, "until": "2h"}),
+                "/until",
+                "duration, start_after",
+            ),
+            (json!({"target": "netns:a", "faults": {"loss": "1%"}, "name": "a b"}), "/name", "letters"),
+            (json!({"target": "netns:a", "faults": {"loss": "1%"}, "lease": "1ms"}), "/lease", "1s"),
+            (json!({"target": "host", "faults": {"loss": "1%"}}), "/confirm", "\"confirm\": \"host\""),
+            (json!({"target": "host", "faults": {"loss": "1%"}, "confirm": "host"}), "/lease", "renews"),
+        ] {
+            let (place, text) = wrong(&body);
+            assert_eq!(place, pointer, "{body}: {text}");
+            assert!(text.contains(says), "{body}: {text}");
+        }
+        let nothing = understand(&blue(&json!({}))).expect_err("no fault");
+        assert!(serde_json::to_string(&nothing).unwrap().contains("no fault was given"));
+    }
+}

@@ -1,0 +1,61 @@
+//! HTTP: what may be asked of the agent, and how it answers. Only this folder knows HTTP.
+
+mod body;
+mod faults;
+mod problem;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Json, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use self::problem::Problem;
+use crate::daemon::Handle;
+
+/// A fault is a few hundred bytes, a whole set of them some more.
+const BODY_BYTES: usize = 1 << 20;
+
+/// Everything that can be asked.
+pub(crate) fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/status", get(status))
+        .route("/v1/stop", post(faults::stop))
+        .route("/v1/resume", post(faults::resume))
+        .route(
+            "/v1/faults",
+            get(faults::list).post(faults::create).put(faults::replace_all).delete(faults::delete_all),
+        )
+        .route("/v1/faults:validate", post(faults::validate))
+        .route("/v1/faults/{id}", get(faults::show).put(faults::put).delete(faults::delete))
+        .route("/v1/faults/{id}/stats", get(faults::stats))
+        .route("/v1/faults/{id}/renew", post(faults::renew))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(handle)
+}
+
+async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
+    let (active, stopped) =
+        handle.ask(|keeper| Ok((keeper.active(), keeper.stopped().map(str::to_owned)))).await?;
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "faults": active,
+        "stopped": stopped,
+    })))
+}
+
+async fn unknown(uri: Uri) -> Response {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path())).into_response()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let what = format!("{method} is not possible at {}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, what).into_response()
+}

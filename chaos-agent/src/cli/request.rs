@@ -1,0 +1,65 @@
+//! A fault that was not typed but came in another form, as the words of a command line: one grammar, one set of
+//! checks, one wording.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args as _, Command as Grammar, Parser as _};
+
+use super::{
+    args::{Cli, Command},
+    commands::holding,
+    match_args::MatchArgs,
+    resolve, rule,
+    ruleset::RuleSet,
+};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Requested {
+    /// Its rules.
+    pub(crate) set: RuleSet,
+    /// How long.
+    pub(crate) duration: Duration,
+    /// The machine that we are on is hit itself.
+    pub(crate) is_host: bool,
+}
+
+/// Why not.
+#[derive(Debug)]
+pub(crate) enum RequestError {
+    /// A word is wrong.
+    Words(clap::Error),
+    /// The words are right, and make no sense or cannot be done here.
+    Rules(anyhow::Error),
+}
+
+/// Reads the words of `chaos inject` or `chaos partition`. May ask the resolver: not for a thread that others
+/// wait for.
+pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
+    let cli = Cli::try_parse_from(words).map_err(RequestError::Words)?;
+    let (set, holding) = match &cli.command {
+        Command::Inject(args) => {
+            let set = rule::inject(args, &|name| resolve::addresses(&args.target, name));
+            (set.map_err(RequestError::Rules)?, &args.holding)
+        }
+        Command::Partition(args) => (rule::partition(args).map_err(RequestError::Rules)?, &args.holding),
+        Command::Exec(_)
+        | Command::Flows(_)
+        | Command::Stop(_)
+        | Command::Agent(_)
+        | Command::Doctor
+        | Command::Completions(_)
+        | Command::Man(_) => return Err(RequestError::Rules(anyhow::anyhow!("this is no fault"))),
+    };
+    holding::require(&set).map_err(|failure| RequestError::Rules(failure.into()))?;
+    let sides = set.rules.iter().flat_map(|rule| std::iter::once(&rule.target).chain(&rule.peer));
+    let is_host = sides.into_iter().any(holding::is_this_host);
+    Ok(Requested { duration: holding.duration(), is_host, set })
+}
+
+/// The long names of the flags that say which packets.
+pub(crate) fn match_flags() -> Vec<String> {
+    let grammar = MatchArgs::augment_args(Grammar::new("match"));
+    grammar.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
+}

@@ -1,0 +1,297 @@
+//! The one thread that touches the engine. Others send it what to do and wait for the answer.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use super::book::{Book, Fault, NewFault};
+use crate::engine::{Engine, EngineError, EngineOptions, RuleStats};
+
+/// The engine wants to be heard so often.
+const TICK: Duration = Duration::from_millis(50);
+/// The engine stays loaded so long after the last fault, so that the next one is quick.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// No such fault.
+    #[error("there is no fault `{0}`")]
+    Unknown(String),
+    /// It is over.
+    #[error("the fault `{0}` has ended")]
+    Over(String),
+    /// The safety lever is engaged.
+    #[error("faults are stopped: {0}")]
+    Stopped(String),
+    /// The engine said no.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The agent is about to end.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+type Order = Box<dyn FnOnce(&mut Keeper) + Send>;
+
+/// How to reach the keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(Sender<Order>);
+
+/// What the thread knows.
+pub(crate) struct Keeper {
+    options: EngineOptions,
+    engine: Option<Engine>,
+    book: Book,
+    /// The safety lever, and why.
+    stopped: Option<String>,
+    idle_since: Instant,
+    is_ending: bool,
+}
+
+/// The time that faults end by: suspend counts, as in the kernel.
+pub(crate) fn now() -> Duration {
+    // It fails for a clock the kernel does not have, which this is not.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Starts the thread.
+pub(super) fn start(options: EngineOptions) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (sender, inbox) = mpsc::channel();
+    let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
+        Keeper {
+            options,
+            engine: None,
+            book: Book::default(),
+            stopped: None,
+            idle_since: Instant::now(),
+            is_ending: false,
+        }
+        .run(&inbox);
+    })?;
+    Ok((Handle(sender), thread))
+}
+
+impl Handle {
+    /// Lets the keeper do something.
+    ///
+    /// # Errors
+    /// [`KeeperError::Ending`], or what it said itself.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Keeper) -> Result<T, KeeperError> + Send + 'static,
+    ) -> Result<T, KeeperError> {
+        let (sender, answer) = oneshot::channel();
+        let order: Order = Box::new(move |keeper| {
+            // Whoever asked may have gone.
+            let _ = sender.send(what(keeper));
+        });
+        self.0.send(order).map_err(|_| KeeperError::Ending)?;
+        answer.await.map_err(|_| KeeperError::Ending)?
+    }
+
+    /// Ends every fault and the thread.
+    pub(super) async fn end(&self) -> Result<(), KeeperError> {
+        self.ask(|keeper| {
+            keeper.is_ending = true;
+            keeper.clear("the agent was ended")
+        })
+        .await
+    }
+}
+
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Order>) {
+        while !self.is_ending {
+            // Without a fault nothing wakes us but an order.
+            let order = match &self.engine {
+                Some(_) => inbox.recv_timeout(TICK),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match order {
+                Ok(order) => order(&mut self),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.look_after();
+        }
+    }
+
+    fn look_after(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        match engine.tick() {
+            Ok(events) => events.iter().for_each(|event| tracing::info!("{event}")),
+            Err(EngineError::Stopped) => {
+                self.forget("every fault of this machine was ended by `chaos stop --all`");
+                return;
+            }
+            Err(error) => tracing::error!("the faults cannot be kept up: {error}"),
+        }
+        let now = now();
+        let is_over =
+            |fault: &&Fault| fault.ends_at <= now || fault.lease_until.is_some_and(|until| until <= now);
+        let over: Vec<(u64, &str)> = self
+            .book
+            .active()
+            .filter(is_over)
+            .map(|fault| {
+                (
+                    fault.id,
+                    if fault.ends_at <= now { "its time is over" } else { "its lease was not renewed" },
+                )
+            })
+            .collect();
+        for (id, why) in over {
+            if let Err(error) = self.remove(id, why) {
+                tracing::error!("ending fault {id}: {error}");
+            }
+        }
+        if self.book.active().next().is_some() {
+            self.idle_since = Instant::now();
+        } else if self.idle_since.elapsed() >= LINGER {
+            self.engine = None;
+        }
+    }
+
+    /// Holds these, instead of the faults with the same names, and of all others if `all`. All or nothing.
+    pub(crate) fn set(&mut self, news: Vec<NewFault>, all: bool) -> Result<Vec<u64>, KeeperError> {
+        if let Some(why) = &self.stopped {
+            return Err(KeeperError::Stopped(why.clone()));
+        }
+        let replaced: Vec<u64> = self
+            .book
+            .active()
+            .filter(|old| all || news.iter().any(|new| new.name.is_some() && new.name == old.new.name))
+            .map(|old| old.id)
+            .collect();
+        let mut drafts: Vec<Fault> = Vec::new();
+        for new in news {
+            let draft = self.book.draft(new, now(), &drafts);
+            drafts.push(draft.ok_or_else(|| {
+                EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned())
+            })?);
+        }
+        let rules = self.book.rules(&replaced, &drafts);
+        let stats = self.by_slot();
+        if let Some(engine) = &mut self.engine {
+            engine.place(&rules)?;
+        } else {
+            let mut engine = Engine::start(&[], &self.options)?;
+            engine.place(&rules)?;
+            self.engine = Some(engine);
+        }
+        for id in replaced {
+            self.note_end(id, "it was replaced", &stats);
+        }
+        let ids = drafts.iter().map(|fault| fault.id).collect();
+        for fault in drafts {
+            self.book.add(fault);
+        }
+        Ok(ids)
+    }
+
+    /// Ends one.
+    pub(crate) fn remove(&mut self, id: u64, why: &str) -> Result<(), KeeperError> {
+        self.remove_all(&[id], why)
+    }
+
+    fn remove_all(&mut self, ids: &[u64], why: &str) -> Result<(), KeeperError> {
+        let rules = self.book.rules(ids, &[]);
+        let removed = self.engine.as_mut().map_or(Ok(()), |engine| engine.place(&rules));
+        let stats = self.by_slot();
+        for id in ids {
+            self.note_end(*id, why, &stats);
+        }
+        Ok(removed?)
+    }
+
+    /// Ends all.
+    pub(crate) fn clear(&mut self, why: &str) -> Result<(), KeeperError> {
+        let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
+        let mut slots: Vec<u32> = self.book.slots().collect();
+        slots.sort_unstable();
+        let stopped = self.engine.take().map_or(Ok(Vec::new()), Engine::stop);
+        // One for each rule, in the order of their slots.
+        let last = stopped.as_deref().unwrap_or_default().iter().cloned();
+        let stats = slots.into_iter().zip(last).collect();
+        for id in ids {
+            self.note_end(id, why, &stats);
+        }
+        Ok(stopped.map(drop)?)
+    }
+
+    /// Pulls the safety lever: every fault ends, and new ones are refused.
+    pub(crate) fn stop(&mut self, why: String) -> Result<(), KeeperError> {
+        let cleared = self.clear(&format!("stopped: {why}"));
+        self.stopped = Some(why);
+        cleared
+    }
+
+    /// Lets the safety lever go.
+    pub(crate) fn resume(&mut self) {
+        self.stopped = None;
+    }
+
+    /// Why faults are stopped, if they are.
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// The fault with this number or name, and its counters.
+    pub(crate) fn show(&self, word: &str) -> Result<(Fault, RuleStats), KeeperError> {
+        let fault = self.book.find(word).ok_or_else(|| KeeperError::Unknown(word.to_owned()))?;
+        Ok((fault.clone(), fault.stats(&self.by_slot())))
+    }
+
+    /// How many faults are held.
+    pub(crate) fn active(&self) -> usize {
+        self.book.active().count()
+    }
+
+    /// Every fault that is known, with its counters.
+    pub(crate) fn list(&self) -> Vec<(Fault, RuleStats)> {
+        let stats = self.by_slot();
+        self.book.all().map(|fault| (fault.clone(), fault.stats(&stats))).collect()
+    }
+
+    /// Its lease begins anew.
+    pub(crate) fn renew(&mut self, word: &str) -> Result<(), KeeperError> {
+        let (fault, _) = self.show(word)?;
+        let over = || KeeperError::Over(word.to_owned());
+        let fault = self.book.active_mut(fault.id).ok_or_else(over)?;
+        fault.lease_until = fault.new.lease.map(|lease| now().saturating_add(lease));
+        Ok(())
+    }
+
+    /// The engine has gone by itself.
+    fn forget(&mut self, why: &str) {
+        let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
+        let stats = self.by_slot();
+        self.engine = None;
+        for id in ids {
+            self.note_end(id, why, &stats);
+        }
+    }
+
+    fn note_end(&mut self, id: u64, why: &str, by_slot: &BTreeMap<u32, RuleStats>) {
+        let Some(fault) = self.book.active_mut(id) else { return };
+        let last = fault.stats(by_slot);
+        tracing::info!("fault {id} ended: {why}");
+        self.book.end(id, why, last);
+    }
+
+    fn by_slot(&self) -> BTreeMap<u32, RuleStats> {
+        let Some(engine) = &self.engine else { return BTreeMap::new() };
+        engine.stats_by_slot(self.book.slots()).unwrap_or_else(|error| {
+            tracing::error!("the counters cannot be read: {error}");
+            BTreeMap::new()
+        })
+    }
+}

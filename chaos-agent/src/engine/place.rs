@@ -1,0 +1,61 @@
+//! Changing the set of faults while it is held.
+
+use super::{Engine, active::Active, types::EngineError};
+use crate::{datapath::CAPACITY, spec::RuleSpec};
+
+/// Refuses more rules than there are slots.
+pub(super) fn check_number(rules: usize) -> Result<(), EngineError> {
+    if rules > CAPACITY as usize {
+        return Err(EngineError::Refused(format!("{rules} faults at once; {CAPACITY} are possible")));
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Replaces the whole set at once, each rule in the slot of its place. See [`Self::place`].
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn replace(&mut self, rules: &[RuleSpec]) -> Result<(), EngineError> {
+        check_number(rules.len())?;
+        let placed: Vec<(u32, RuleSpec)> = (0u32..).zip(rules.iter().cloned()).collect();
+        self.place(&placed)
+    }
+
+    /// Replaces the whole set at once. Rules that stay the same, in the same slot, keep their memory, counters
+    /// and clock.
+    ///
+    /// # Errors
+    /// A rule cannot be armed; then the set is what it was before.
+    pub fn place(&mut self, rules: &[(u32, RuleSpec)]) -> Result<(), EngineError> {
+        check_number(rules.len())?;
+        if let Some((slot, _)) = rules.iter().find(|(slot, _)| *slot >= CAPACITY) {
+            return Err(EngineError::Refused(format!("no slot {slot}; there are {CAPACITY}")));
+        }
+        let is_of =
+            |active: &Active, (slot, spec): &(u32, RuleSpec)| active.slot == *slot && active.spec == *spec;
+        let mut fresh = Vec::new();
+        for rule in rules.iter().filter(|rule| !self.actives.iter().any(|active| is_of(active, rule))) {
+            fresh.push(Active::find(&rule.1, rule.0)?);
+        }
+        let slots: Vec<u32> = fresh.iter().map(|active| active.slot).collect();
+        let before = std::mem::take(&mut self.actives);
+        let (mut kept, gone): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|active| rules.iter().any(|rule| is_of(active, rule)));
+        kept.extend(fresh);
+        kept.sort_by_key(|active| active.slot);
+        self.actives = kept;
+        let changed = self.prepare().and_then(|()| {
+            self.release(gone.iter());
+            self.swap(&slots)
+        });
+        let Err(error) = changed else { return Ok(()) };
+        self.actives.retain(|active| !slots.contains(&active.slot));
+        self.actives.extend(gone);
+        self.actives.sort_by_key(|active| active.slot);
+        if let Err(also) = self.prepare().and_then(|()| self.swap(&[])) {
+            tracing::error!("going back to the faults as they were: {also}");
+        }
+        Err(error)
+    }
+}

@@ -1,0 +1,111 @@
+//! A running `chaos agent` and questions to it.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::chaos::Chaos;
+
+/// How long an answer may take on a busy machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long the agent may take to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// An agent of our own, with a socket of its own.
+#[derive(Debug)]
+pub struct Agent {
+    chaos: Chaos,
+    socket: PathBuf,
+}
+
+/// What it said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Header lines.
+    pub head: String,
+    /// The body, if it is JSON.
+    pub body: Value,
+}
+
+impl Agent {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(flags: &str) -> Result<Self> {
+        let socket = PathBuf::from(format!("/run/chaos-test-{}/agent.sock", std::process::id()));
+        let chaos = Chaos::start(&format!("agent --socket {} {flags}", socket.display()))?;
+        Ok(Self { chaos, socket })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &PathBuf {
+        &self.socket
+    }
+
+    /// Its process.
+    pub fn chaos(&mut self) -> &mut Chaos {
+        &mut self.chaos
+    }
+
+    /// Asks it; a body of null is none.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask_raw(method, path, &body)
+    }
+
+    /// The same with a body that may be anything.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask_raw(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
+        let mut stream = UnixStream::connect(&self.socket).context("connecting to the agent")?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        // Who refuses a body may answer before it has read all of it.
+        let _ = write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: chaos\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut text = String::new();
+        stream.read_to_string(&mut text).context("reading the answer")?;
+        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text}"))?;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
+        let body = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
+        Ok(Answer { status, head: head.to_ascii_lowercase(), body })
+    }
+
+    /// Ends it with SIGTERM; it must end well, and its socket must be gone.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn stop(mut self) -> Result<()> {
+        let process = self.chaos.process();
+        process.signal(Signal::SIGTERM)?;
+        let status = process.wait(END_LIMIT)?;
+        ensure!(status.success(), "the agent ended with {status}");
+        ensure!(!self.socket.exists(), "{} is left", self.socket.display());
+        Ok(())
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When it was gone already.
+    pub fn kill(self) -> Result<()> {
+        self.chaos.kill()
+    }
+}
