@@ -6,7 +6,7 @@ mod problem;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, FromRef, State},
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Json, Response},
     routing::{get, post},
@@ -14,13 +14,29 @@ use axum::{
 use serde_json::{Value, json};
 
 use self::problem::Problem;
-use crate::daemon::Handle;
+use crate::daemon::{Handle, Hub};
 
 /// A fault is a few hundred bytes, a whole set of them some more.
 const BODY_BYTES: usize = 1 << 20;
 
+/// What the answers are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    /// Holds the faults.
+    pub(crate) keeper: Handle,
+    /// Tells what happens.
+    #[expect(dead_code, reason = "read by the event stream, which comes next")]
+    pub(crate) hub: Hub,
+}
+
+impl FromRef<App> for Handle {
+    fn from_ref(app: &App) -> Self {
+        app.keeper.clone()
+    }
+}
+
 /// Everything that can be asked.
-pub(crate) fn router(handle: Handle) -> Router {
+pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/status", get(status))
@@ -37,7 +53,7 @@ pub(crate) fn router(handle: Handle) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(handle)
+        .with_state(app)
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {

@@ -9,9 +9,13 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::book::{Book, Fault, NewFault};
+use super::{
+    book::{Book, Fault, NewFault},
+    events::{Hub, Kind},
+};
 use crate::engine::{Engine, EngineError, EngineOptions, RuleStats};
 
 /// The engine wants to be heard so often.
@@ -50,6 +54,7 @@ pub(crate) struct Keeper {
     options: EngineOptions,
     engine: Option<Engine>,
     book: Book,
+    hub: Hub,
     /// The safety lever, and why.
     stopped: Option<String>,
     idle_since: Instant,
@@ -63,13 +68,14 @@ pub(crate) fn now() -> Duration {
 }
 
 /// Starts the thread.
-pub(super) fn start(options: EngineOptions) -> io::Result<(Handle, JoinHandle<()>)> {
+pub(super) fn start(options: EngineOptions, hub: Hub) -> io::Result<(Handle, JoinHandle<()>)> {
     let (sender, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
             options,
             engine: None,
             book: Book::default(),
+            hub,
             stopped: None,
             idle_since: Instant::now(),
             is_ending: false,
@@ -127,12 +133,20 @@ impl Keeper {
     fn look_after(&mut self) {
         let Some(engine) = &mut self.engine else { return };
         match engine.tick() {
-            Ok(events) => events.iter().for_each(|event| tracing::info!("{event}")),
+            Ok(events) => {
+                for event in events {
+                    tracing::info!("{event}");
+                    self.hub.publish(Kind::Target, None, &event.message, json!({"what": event.kind}));
+                }
+            }
             Err(EngineError::Stopped) => {
                 self.forget("every fault of this machine was ended by `chaos stop --all`");
                 return;
             }
-            Err(error) => tracing::error!("the faults cannot be kept up: {error}"),
+            Err(error) => {
+                tracing::error!("the faults cannot be kept up: {error}");
+                self.hub.publish(Kind::Error, None, error.to_string(), Value::Null);
+            }
         }
         let now = now();
         let is_over =
@@ -192,6 +206,7 @@ impl Keeper {
         }
         let ids = drafts.iter().map(|fault| fault.id).collect();
         for fault in drafts {
+            self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
             self.book.add(fault);
         }
         Ok(ids)
@@ -230,13 +245,16 @@ impl Keeper {
     /// Pulls the safety lever: every fault ends, and new ones are refused.
     pub(crate) fn stop(&mut self, why: String) -> Result<(), KeeperError> {
         let cleared = self.clear(&format!("stopped: {why}"));
+        self.hub.publish(Kind::Stopped, None, &why, Value::Null);
         self.stopped = Some(why);
         cleared
     }
 
     /// Lets the safety lever go.
     pub(crate) fn resume(&mut self) {
-        self.stopped = None;
+        if self.stopped.take().is_some() {
+            self.hub.publish(Kind::Resumed, None, "new faults are accepted again", Value::Null);
+        }
     }
 
     /// Why faults are stopped, if they are.
@@ -284,6 +302,7 @@ impl Keeper {
         let Some(fault) = self.book.active_mut(id) else { return };
         let last = fault.stats(by_slot);
         tracing::info!("fault {id} ended: {why}");
+        self.hub.publish(Kind::Ended, Some(id), why, json!({"egress": last.egress, "ingress": last.ingress}));
         self.book.end(id, why, last);
     }
 

@@ -1,9 +1,10 @@
 //! `chaos agent`: holds the faults of whoever asks for them over its socket.
 //!
-//! `keeper` is the one thread that touches the engine, `book` what it knows about faults, `socket` where it
-//! listens; `api` speaks HTTP.
+//! `keeper` is the one thread that touches the engine, `book` what it knows about faults, `events` what
+//! happened to them, `socket` where it listens; `api` speaks HTTP.
 
 mod book;
+mod events;
 mod keeper;
 mod socket;
 
@@ -14,9 +15,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use self::{
     book::{Fault, NewFault, State},
+    events::Hub,
     keeper::{Handle, KeeperError, now},
 };
-use crate::{api, engine::EngineOptions};
+use crate::{
+    api::{self, App},
+    engine::EngineOptions,
+};
 
 /// How the agent works.
 #[derive(Clone, Debug)]
@@ -47,7 +52,9 @@ async fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
     let (socket, listener) = socket::listen(&config.socket, &config.group)?;
-    let (handle, thread) = keeper::start(config.engine.clone()).context("starting the keeper's thread")?;
+    let hub = Hub::new();
+    let (handle, thread) =
+        keeper::start(config.engine.clone(), hub.clone()).context("starting the keeper's thread")?;
     ready(socket.path());
     let ended = async move {
         tokio::select! {
@@ -55,8 +62,9 @@ async fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
+    let app = App { keeper: handle.clone(), hub };
     let served = tokio::select! {
-        served = async { axum::serve(listener, api::router(handle.clone())).await } => served,
+        served = async { axum::serve(listener, api::router(app)).await } => served,
         () = ended => Ok(()),
     };
     // Nobody new is let in while the faults end.
