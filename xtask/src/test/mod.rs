@@ -117,7 +117,8 @@ const REPLAY: &str = "fuzz_replay";
 fn host(session: &mut Session, report: &mut Report) {
     // The agent's test programs need root: layer `kernel`.
     let agent: &[&str] = &["chaos-agent", "--lib", "--bins"];
-    for what in [&["chaos-common"], agent, &["xtask"]] {
+    let client: &[&str] = &["chaos-client", "--all-features"];
+    for what in [&["chaos-common"], client, agent, &["xtask"]] {
         let package = what.first().copied().unwrap_or_default();
         let mut command = session.cargo("test");
         command.args(["--locked", "--no-fail-fast", "--package"]).args(what);
