@@ -6,6 +6,7 @@
 mod api;
 pub mod cgroup;
 pub mod cli;
+mod config;
 mod daemon;
 pub mod datapath;
 pub mod doctor;

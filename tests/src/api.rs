@@ -43,7 +43,9 @@ impl Agent {
     /// When it does not start.
     pub fn start(flags: &str) -> Result<Self> {
         let socket = PathBuf::from(format!("/run/chaos-test-{}/agent.sock", std::process::id()));
-        let chaos = Chaos::start(&format!("agent --socket {} {flags}", socket.display()))?;
+        let state = socket.with_file_name("state");
+        let own = format!("--socket {} --state-dir {}", socket.display(), state.display());
+        let chaos = Chaos::start(&format!("agent {own} {flags}"))?;
         Ok(Self { chaos, socket })
     }
 

@@ -14,7 +14,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use self::problem::Problem;
-use crate::daemon::{Handle, Hub};
+use crate::{
+    config::Live,
+    daemon::{Handle, Hub},
+};
 
 /// A fault is a few hundred bytes, a whole set of them some more.
 const BODY_BYTES: usize = 1 << 20;
@@ -27,6 +30,9 @@ pub(crate) struct App {
     /// Tells what happens.
     #[expect(dead_code, reason = "read by the event stream, which comes next")]
     pub(crate) hub: Hub,
+    /// What was configured.
+    #[expect(dead_code, reason = "read by what limits requests, which comes next")]
+    pub(crate) config: Live,
 }
 
 impl FromRef<App> for Handle {

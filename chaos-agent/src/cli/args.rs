@@ -9,9 +9,12 @@ use super::{
     fault_flags::FaultFlags,
     groups::{Group, Wanted},
     match_args::MatchArgs,
-    rule, units,
+    rule,
+    setting_flags::SettingFlags,
+    units,
 };
 use crate::{
+    config::LogLevel,
     engine::AttachMode,
     spec::Connections,
     targets::{ACCEPTED, Target},
@@ -50,20 +53,9 @@ pub(crate) struct GlobalArgs {
     /// One JSON object per line on stdout (exec: on stderr, stdout is the command's)
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How much of its own work chaos logs to stderr
-    #[arg(long, global = true, value_name = "LEVEL", env = "CHAOS_LOG_LEVEL", default_value = "warn")]
-    pub(crate) log_level: LogLevel,
-}
-
-/// Levels of `--log-level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+    /// How much of its own work chaos logs to stderr [default: warn; agent: info] [env: `CHAOS_LOG_LEVEL`]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
 }
 
 /// What to do.
@@ -80,7 +72,7 @@ pub(crate) enum Command {
     /// End every fault of this machine, whoever set it, and remove what is left of it
     Stop(StopArgs),
     /// Hold the faults of whoever asks for them over a socket, until SIGTERM
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Show what this kernel and machine can do, what is missing, and what mends it
     Doctor,
     /// Print the completions for a shell
@@ -313,12 +305,14 @@ pub(crate) struct StopArgs {
 /// `chaos agent`.
 #[derive(Args, Debug)]
 pub(crate) struct AgentArgs {
-    /// Where it listens (HTTP, see /v1/faults); root and one group may ask
-    #[arg(long, value_name = "PATH", env = "CHAOS_SOCKET", default_value = "/run/chaos/agent.sock")]
-    pub(crate) socket: PathBuf,
-    /// The group that may ask, besides root, if there is one of this name
-    #[arg(long, value_name = "GROUP", env = "CHAOS_SOCKET_GROUP", default_value = "chaos")]
-    pub(crate) socket_group: String,
+    /// The file with its settings, TOML; SIGHUP reads it again [default: /etc/chaos/agent.toml, if it is there] [env: `CHAOS_CONFIG`]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the settings as such a file, each with where it came from, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
     /// Force one way of attaching, for tests
     #[arg(long, hide = true, value_name = "MODE", default_value = "auto")]
     pub(crate) attach: AttachMode,

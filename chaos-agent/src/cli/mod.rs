@@ -10,6 +10,7 @@ mod failure;
 mod fault_flags;
 mod groups;
 mod hold;
+pub(crate) mod log;
 mod match_args;
 mod optional_values;
 mod output;
@@ -21,6 +22,7 @@ pub(crate) mod request;
 mod resolve;
 mod rule;
 mod ruleset;
+mod setting_flags;
 pub(crate) mod units;
 mod world;
 
@@ -34,13 +36,9 @@ use clap::{
     Parser as _,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use tracing_subscriber::filter::LevelFilter;
 
 pub use self::args::Cli;
-use self::{
-    args::{Command, LogLevel},
-    output::Stream,
-};
+use self::{args::Command, output::Stream};
 pub(crate) use self::{
     failure::{Exit, Failure, Report},
     ruleset::RuleSet,
@@ -51,7 +49,9 @@ pub(crate) use self::{
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = parse(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit());
-    start_log(cli.global.log_level);
+    if !matches!(cli.command, Command::Agent(_)) {
+        log::start(log::level_of(cli.global.log_level), false);
+    }
     clean_terminal_on_panic();
     let json = cli.global.json;
     // The stdout of `exec` is its command's.
@@ -103,7 +103,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let json = cli.global.json;
     match cli.command {
         Command::Exec(args) => commands::exec::run(&args, json),
-        Command::Agent(args) => commands::agent::run(&args, json),
+        Command::Agent(args) => commands::agent::run(&args, &cli.global),
         Command::Inject(args) => commands::inject::run(&args, json),
         Command::Partition(args) => commands::partition::run(&args, json),
         Command::Flows(args) => commands::flows::run(&args, json),
@@ -112,24 +112,6 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Completions(args) => commands::generate::completions(&args),
         Command::Man(args) => commands::generate::man(&args),
     }
-}
-
-fn start_log(level: LogLevel) {
-    let level = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Fails only if somebody else set one up first, and then that one logs.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(|| output::LogWriter)
-        .with_target(false)
-        .without_time()
-        .try_init();
 }
 
 fn clean_terminal_on_panic() {

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Stopped,
     /// The safety lever was let go.
     Resumed,
+    /// The configuration was read again; the message says what changed.
+    Configured,
     /// Something could not be done.
     Error,
 }

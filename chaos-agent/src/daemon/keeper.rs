@@ -16,7 +16,10 @@ use super::{
     book::{Book, Fault, NewFault},
     events::{Hub, Kind},
 };
-use crate::engine::{Engine, EngineError, EngineOptions, RuleStats};
+use crate::{
+    config::Live,
+    engine::{Engine, EngineError, EngineOptions, RuleStats},
+};
 
 /// The engine wants to be heard so often.
 const TICK: Duration = Duration::from_millis(50);
@@ -52,6 +55,9 @@ pub(crate) struct Handle(Sender<Order>);
 /// What the thread knows.
 pub(crate) struct Keeper {
     options: EngineOptions,
+    /// What was configured; ask it each time, for it changes.
+    #[expect(dead_code, reason = "read by what limits faults, which comes next")]
+    config: Live,
     engine: Option<Engine>,
     book: Book,
     hub: Hub,
@@ -68,11 +74,12 @@ pub(crate) fn now() -> Duration {
 }
 
 /// Starts the thread.
-pub(super) fn start(options: EngineOptions, hub: Hub) -> io::Result<(Handle, JoinHandle<()>)> {
+pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Result<(Handle, JoinHandle<()>)> {
     let (sender, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
             options,
+            config,
             engine: None,
             book: Book::default(),
             hub,

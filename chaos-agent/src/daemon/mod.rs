@@ -1,14 +1,15 @@
 //! `chaos agent`: holds the faults of whoever asks for them over its socket.
 //!
 //! `keeper` is the one thread that touches the engine, `book` what it knows about faults, `events` what
-//! happened to them, `socket` where it listens; `api` speaks HTTP.
+//! happened to them, `socket` where it listens, `reload` SIGHUP; `api` speaks HTTP.
 
 mod book;
 mod events;
 mod keeper;
+mod reload;
 mod socket;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,41 +21,34 @@ pub(crate) use self::{
 };
 use crate::{
     api::{self, App},
+    config::Live,
     engine::EngineOptions,
 };
-
-/// How the agent works.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    /// Where it listens.
-    pub(crate) socket: PathBuf,
-    /// The group that may ask, besides root.
-    pub(crate) group: String,
-    /// How the engine goes about its work.
-    pub(crate) engine: EngineOptions,
-}
 
 /// Listens until SIGTERM or SIGINT, then ends every fault.
 ///
 /// # Errors
 /// Another agent listens there; the socket cannot be made; faults could not be taken down.
-pub(crate) fn run(config: &Config, ready: impl FnOnce(&Path)) -> Result<()> {
+pub(crate) fn run(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config, ready))
+    runtime.block_on(serve(live, engine, ready))
 }
 
-async fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<()> {
+async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) -> Result<()> {
     // Before anything can be armed: from here on a signal ends the faults instead of us.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
-    let (socket, listener) = socket::listen(&config.socket, &config.group)?;
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
+    let config = live.now();
+    let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
     let hub = Hub::new();
     let (handle, thread) =
-        keeper::start(config.engine.clone(), hub.clone()).context("starting the keeper's thread")?;
+        keeper::start(engine, live.clone(), hub.clone()).context("starting the keeper's thread")?;
+    let reloads = tokio::spawn(reload::at(hangup, live.clone(), hub.clone()));
     ready(socket.path());
     let ended = async move {
         tokio::select! {
@@ -62,11 +56,12 @@ async fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    let app = App { keeper: handle.clone(), hub };
+    let app = App { keeper: handle.clone(), hub, config: live.clone() };
     let served = tokio::select! {
         served = async { axum::serve(listener, api::router(app)).await } => served,
         () = ended => Ok(()),
     };
+    reloads.abort();
     // Nobody new is let in while the faults end.
     drop(socket);
     let stopped = handle.end().await;

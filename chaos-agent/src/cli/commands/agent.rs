@@ -3,27 +3,37 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::ValueEnum as _;
 
 use crate::{
     cli::{
-        args::AgentArgs,
-        failure::Exit,
+        args::{AgentArgs, GlobalArgs},
+        failure::{Exit, Failure},
+        log,
         output::{self, Stream},
         plan, privileges,
+        setting_flags::LOG_LEVEL,
     },
-    daemon::{self, Config},
+    config::{Live, Sources},
+    daemon,
 };
 
 /// Holds the faults of others until it is told to end.
-pub(crate) fn run(args: &AgentArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn run(args: &AgentArgs, global: &GlobalArgs) -> Result<ExitCode> {
+    let sources = sources(args, global);
+    let loaded = sources.load().map_err(|error| {
+        Failure::usage(error.to_string())
+            .mend("chaos agent --help, or --print-config without it, for a file to start from")
+    })?;
+    if args.print_config {
+        output::write(Stream::Out, loaded.toml().as_bytes())?;
+        return Ok(Exit::Done.into());
+    }
+    log::start(loaded.config.log_level, loaded.config.log_json);
     privileges::require()?;
-    let config = Config {
-        socket: args.socket.clone(),
-        group: args.socket_group.clone(),
-        engine: plan::engine_options_for(args.attach),
-    };
-    daemon::run(&config, |path| {
-        let told = if json {
+    let live = Live::new(loaded.config, sources);
+    daemon::run(&live, plan::engine_options_for(args.attach), |path| {
+        let told = if global.json {
             output::json(Stream::Out, &serde_json::json!({"type": "started", "socket": path}))
         } else {
             output::line(Stream::Out, &format!("listening at {}", path.display()))
@@ -32,4 +42,12 @@ pub(crate) fn run(args: &AgentArgs, json: bool) -> Result<ExitCode> {
         let _ = told;
     })?;
     Ok(Exit::Done.into())
+}
+
+fn sources(args: &AgentArgs, global: &GlobalArgs) -> Sources {
+    let mut flags = args.settings.0.clone();
+    if let Some(level) = global.log_level.and_then(|level| level.to_possible_value()) {
+        flags.push((LOG_LEVEL, level.get_name().to_owned()));
+    }
+    Sources { file: args.config.clone(), flags, variables: |name| std::env::var(name).ok() }
 }

@@ -1,0 +1,44 @@
+//! SIGHUP: the configuration is read again.
+
+use serde_json::json;
+use tokio::signal::unix::Signal;
+
+use super::events::{Hub, Kind};
+use crate::{
+    cli::log,
+    config::{Live, Reloaded},
+};
+
+/// Reads it again at every signal. A wrong one changes nothing.
+pub(super) async fn at(mut hangup: Signal, live: Live, hub: Hub) {
+    while hangup.recv().await.is_some() {
+        match live.reload(|_| Ok(())) {
+            Ok(reloaded) => {
+                log::set_level(live.now().log_level);
+                let what = told(&reloaded);
+                tracing::info!("{what}");
+                let data = json!({"changed": reloaded.changed, "waiting": reloaded.waiting});
+                hub.publish(Kind::Configured, None, what, data);
+            }
+            Err(error) => {
+                let what = format!("the configuration stays as it was: {error}");
+                tracing::error!("{what}");
+                hub.publish(Kind::Error, None, what, serde_json::Value::Null);
+            }
+        }
+    }
+}
+
+fn told(reloaded: &Reloaded) -> String {
+    let changed = match reloaded.changed.as_slice() {
+        [] => "nothing changed".to_owned(),
+        changed => format!("{} changed", changed.join(", ")),
+    };
+    match reloaded.waiting.as_slice() {
+        [] => format!("the configuration was read again: {changed}"),
+        waiting => format!(
+            "the configuration was read again: {changed}; {} cannot change while the agent runs: start it again",
+            waiting.join(", ")
+        ),
+    }
+}
