@@ -42,8 +42,16 @@ impl Agent {
     /// # Errors
     /// When it does not start.
     pub fn start(flags: &str) -> Result<Self> {
-        let socket = PathBuf::from(format!("/run/chaos-test-{}/agent.sock", std::process::id()));
-        let state = socket.with_file_name("state");
+        Self::start_as("agent", flags)
+    }
+
+    /// Starts one beside others: `name` is its own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_as(name: &str, flags: &str) -> Result<Self> {
+        let socket = PathBuf::from(format!("/run/chaos-test-{}/{name}.sock", std::process::id()));
+        let state = socket.with_file_name(format!("{name}-state"));
         let own = format!("--socket {} --state-dir {}", socket.display(), state.display());
         let chaos = Chaos::start(&format!("agent {own} {flags}"))?;
         Ok(Self { chaos, socket })
@@ -65,8 +73,7 @@ impl Agent {
     /// # Errors
     /// When there is no answer.
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.ask_raw(method, path, &body)
+        self.asker().ask(method, path, body)
     }
 
     /// The same with a body that may be anything.
@@ -74,20 +81,13 @@ impl Agent {
     /// # Errors
     /// When there is no answer.
     pub fn ask_raw(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
-        let mut stream = UnixStream::connect(&self.socket).context("connecting to the agent")?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        // Who refuses a body may answer before it has read all of it.
-        let _ = write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: chaos\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut text = String::new();
-        stream.read_to_string(&mut text).context("reading the answer")?;
-        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text}"))?;
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
-        let body = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
-        Ok(Answer { status, head: head.to_ascii_lowercase(), body })
+        self.asker().ask_raw(method, path, body)
+    }
+
+    /// For other threads.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker(self.socket.clone())
     }
 
     /// Ends it with SIGTERM; it must end well, and its socket must be gone.
@@ -109,5 +109,41 @@ impl Agent {
     /// When it was gone already.
     pub fn kill(self) -> Result<()> {
         self.chaos.kill()
+    }
+}
+
+/// Asks an agent.
+#[derive(Clone, Debug)]
+pub struct Asker(PathBuf);
+
+impl Asker {
+    /// Asks it; a body of null is none.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask_raw(method, path, &body)
+    }
+
+    /// The same with a body that may be anything.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask_raw(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
+        let mut stream = UnixStream::connect(&self.0).context("connecting to the agent")?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        // Who refuses a body may answer before it has read all of it.
+        let _ = write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: chaos\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut text = String::new();
+        stream.read_to_string(&mut text).context("reading the answer")?;
+        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text}"))?;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
+        let body = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
+        Ok(Answer { status, head: head.to_ascii_lowercase(), body })
     }
 }

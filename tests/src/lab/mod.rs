@@ -4,6 +4,7 @@
 //! runs never meet, and all of it is removed when the value that stands for it is dropped.
 
 pub mod cgroup;
+pub mod echo;
 pub mod mesh;
 pub mod netns;
 pub mod process;
