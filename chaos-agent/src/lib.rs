@@ -21,4 +21,5 @@ pub mod netns;
 pub mod spec;
 mod table;
 pub mod targets;
+mod telemetry;
 pub mod validate;

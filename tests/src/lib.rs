@@ -8,6 +8,7 @@ pub mod dns;
 pub mod foreign;
 pub mod lab;
 pub mod measure;
+pub mod metrics;
 pub mod oracle;
 pub mod packet;
 pub mod progrun;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{body, problem::Problem};
 use crate::{
-    daemon::{self, Fault, Handle, NewFault, State as FaultState},
+    daemon::{self, Fault, Handle, NewFault, State as FaultState, why},
     engine::RuleStats,
 };
 
@@ -110,7 +110,7 @@ pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>)
         .ask(move |keeper| {
             let (fault, _) = keeper.show(&id)?;
             if fault.state == FaultState::Active {
-                keeper.remove(fault.id, "it was deleted")?;
+                keeper.remove(fault.id, why::DELETED)?;
             }
             keeper.show(&fault.id.to_string())
         })
@@ -122,7 +122,7 @@ pub(super) async fn delete_all(State(handle): State<Handle>) -> Answer {
     let ended = handle
         .ask(|keeper| {
             let active = keeper.active();
-            keeper.clear("every fault was deleted").map(|()| active)
+            keeper.clear(why::ALL_DELETED).map(|()| active)
         })
         .await?;
     Ok(Json(json!({"ended": ended})))

@@ -2,6 +2,7 @@
 
 mod body;
 mod faults;
+mod metrics;
 mod problem;
 
 use axum::{
@@ -45,6 +46,7 @@ impl FromRef<App> for Handle {
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status))
         .route("/v1/stop", post(faults::stop))
         .route("/v1/resume", post(faults::resume))
@@ -63,13 +65,22 @@ pub(crate) fn router(app: App) -> Router {
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
-    let (active, stopped) =
-        handle.ask(|keeper| Ok((keeper.active(), keeper.stopped().map(str::to_owned)))).await?;
+    let (active, stopped, unmatched, error) = handle
+        .ask(|keeper| {
+            let stopped = keeper.stopped().map(str::to_owned);
+            Ok((keeper.active(), stopped, keeper.unmatched(), keeper.last_error()))
+        })
+        .await?;
+    let error = error.map(
+        |(when, what)| json!({"time": humantime::format_rfc3339_millis(when).to_string(), "message": what}),
+    );
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "faults": active,
         "stopped": stopped,
+        "unmatched": unmatched,
+        "last_error": error,
     })))
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Fault {
     pub(crate) ends_at: Duration,
     /// Boot clock; none = it has no lease.
     pub(crate) lease_until: Option<Duration>,
+    /// Why it may have matched nothing, once that was for too long.
+    pub(crate) unmatched: Option<String>,
     slots: Vec<u32>,
     /// Counted until it ended.
     last: RuleStats,
@@ -84,6 +86,7 @@ impl Book {
             id: self.next_id,
             state: State::Active,
             why: None,
+            unmatched: None,
             started: SystemTime::now(),
             ends_at: now.saturating_add(new.duration),
             lease_until: new.lease.map(|lease| now.saturating_add(lease)),

@@ -1,7 +1,7 @@
 //! What happened: remembered for a while, and told to whoever listens.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -33,6 +33,19 @@ pub(crate) enum Kind {
     Configured,
     /// Something could not be done.
     Error,
+    /// A fault matched nothing for longer than it should have; the message says why that may be.
+    #[expect(dead_code, reason = "raised by the alarm, which comes next")]
+    Unmatched,
+    /// A packet was affected; only told to those who ask for it ([`Hub::packets`]).
+    Packet,
+}
+
+impl Kind {
+    /// As it is written, also as a label of the metrics.
+    pub(crate) fn name(self) -> String {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        written.as_str().unwrap_or_default().to_owned()
+    }
 }
 
 /// One thing that happened.
@@ -61,12 +74,17 @@ struct Inner {
     next_id: u64,
     past: VecDeque<Arc<Event>>,
     sender: Sender<Arc<Event>>,
+    /// Another channel: there are too many of them, and they must not push out the others.
+    packets: Sender<Arc<Event>>,
+    /// Published so far, by kind.
+    counts: BTreeMap<String, u64>,
 }
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        let (sender, _) = broadcast::channel(BEHIND);
-        Self(Arc::new(Mutex::new(Inner { next_id: 1, past: VecDeque::new(), sender })))
+        let ((sender, _), (packets, _)) = (broadcast::channel(BEHIND), broadcast::channel(BEHIND));
+        let counts = BTreeMap::new();
+        Self(Arc::new(Mutex::new(Inner { next_id: 1, past: VecDeque::new(), sender, packets, counts })))
     }
 
     /// Remembers it and tells everyone who listens.
@@ -81,12 +99,48 @@ impl Hub {
             data,
         });
         inner.next_id += 1;
+        *inner.counts.entry(kind.name()).or_default() += 1;
         inner.past.push_back(Arc::clone(&event));
         if inner.past.len() > REMEMBERED {
             inner.past.pop_front();
         }
         // Nobody may be listening.
         let _ = inner.sender.send(event);
+    }
+
+    /// How many were published, by kind.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.counts.clone()
+    }
+
+    #[expect(dead_code, reason = "told by the reader of the ring buffer, which comes next")]
+    /// Tells those who asked for packets of one; it is not remembered, and its number is 0.
+    pub(crate) fn pass(&self, fault: Option<u64>, message: impl Into<String>, data: Value) {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Event {
+            id: 0,
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            kind: Kind::Packet,
+            fault,
+            message: message.into(),
+            data,
+        };
+        // Nobody may be listening.
+        let _ = inner.packets.send(Arc::new(event));
+    }
+
+    /// The packets that are affected from now on, as long as the receiver is kept: while somebody has one, a
+    /// sample of them is read.
+    #[expect(dead_code, reason = "read by the event stream, which comes next")]
+    pub(crate) fn packets(&self) -> Receiver<Arc<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).packets.subscribe()
+    }
+
+    /// Whether somebody listens to packets.
+    #[expect(dead_code, reason = "asked by the reader of the ring buffer, which comes next")]
+    pub(crate) fn wants_packets(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).packets.receiver_count() > 0
     }
 
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the event stream, which comes next"))]

@@ -15,10 +15,12 @@ use tokio::sync::oneshot;
 use super::{
     book::{Book, Fault, NewFault},
     events::{Hub, Kind},
+    why,
 };
 use crate::{
     config::Live,
     engine::{Engine, EngineError, EngineOptions, RuleStats},
+    telemetry::Ledger,
 };
 
 /// The engine wants to be heard so often.
@@ -58,9 +60,10 @@ pub(crate) struct Keeper {
     /// What was configured; ask it each time, for it changes.
     #[expect(dead_code, reason = "read by what limits faults, which comes next")]
     config: Live,
-    engine: Option<Engine>,
-    book: Book,
-    hub: Hub,
+    pub(super) engine: Option<Engine>,
+    pub(super) book: Book,
+    pub(super) hub: Hub,
+    pub(super) ledger: Ledger,
     /// The safety lever, and why.
     stopped: Option<String>,
     idle_since: Instant,
@@ -83,6 +86,7 @@ pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Resul
             engine: None,
             book: Book::default(),
             hub,
+            ledger: Ledger::default(),
             stopped: None,
             idle_since: Instant::now(),
             is_ending: false,
@@ -114,7 +118,7 @@ impl Handle {
     pub(super) async fn end(&self) -> Result<(), KeeperError> {
         self.ask(|keeper| {
             keeper.is_ending = true;
-            keeper.clear("the agent was ended")
+            keeper.clear(why::AGENT_ENDED)
         })
         .await
     }
@@ -147,11 +151,12 @@ impl Keeper {
                 }
             }
             Err(EngineError::Stopped) => {
-                self.forget("every fault of this machine was ended by `chaos stop --all`");
+                self.forget(why::STOP_ALL);
                 return;
             }
             Err(error) => {
                 tracing::error!("the faults cannot be kept up: {error}");
+                self.ledger.error(&error.to_string());
                 self.hub.publish(Kind::Error, None, error.to_string(), Value::Null);
             }
         }
@@ -162,23 +167,26 @@ impl Keeper {
             .book
             .active()
             .filter(is_over)
-            .map(|fault| {
-                (
-                    fault.id,
-                    if fault.ends_at <= now { "its time is over" } else { "its lease was not renewed" },
-                )
-            })
+            .map(|fault| (fault.id, if fault.ends_at <= now { why::TIME_OVER } else { why::LEASE }))
             .collect();
         for (id, why) in over {
             if let Err(error) = self.remove(id, why) {
                 tracing::error!("ending fault {id}: {error}");
+                self.ledger.error(&error.to_string());
             }
         }
         if self.book.active().next().is_some() {
             self.idle_since = Instant::now();
         } else if self.idle_since.elapsed() >= LINGER {
-            self.engine = None;
+            self.let_go();
         }
+    }
+
+    /// Takes the engine; what its delay line counted stays known.
+    fn let_go(&mut self) -> Option<Engine> {
+        let engine = self.engine.take();
+        self.ledger.line_gone(engine.as_ref().and_then(Engine::line_stats));
+        engine
     }
 
     /// Holds these, instead of the faults with the same names, and of all others if `all`. All or nothing.
@@ -200,7 +208,6 @@ impl Keeper {
             })?);
         }
         let rules = self.book.rules(&replaced, &drafts);
-        let stats = self.by_slot();
         if let Some(engine) = &mut self.engine {
             engine.place(&rules)?;
         } else {
@@ -208,11 +215,14 @@ impl Keeper {
             engine.place(&rules)?;
             self.engine = Some(engine);
         }
+        // After the change: what was counted until then is in the slots as long as nobody else uses them.
+        let stats = self.by_slot();
         for id in replaced {
-            self.note_end(id, "it was replaced", &stats);
+            self.note_end(id, why::REPLACED, &stats);
         }
         let ids = drafts.iter().map(|fault| fault.id).collect();
         for fault in drafts {
+            self.ledger.started(fault.id);
             self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
             self.book.add(fault);
         }
@@ -239,7 +249,7 @@ impl Keeper {
         let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
         let mut slots: Vec<u32> = self.book.slots().collect();
         slots.sort_unstable();
-        let stopped = self.engine.take().map_or(Ok(Vec::new()), Engine::stop);
+        let stopped = self.let_go().map_or(Ok(Vec::new()), Engine::stop);
         // One for each rule, in the order of their slots.
         let last = stopped.as_deref().unwrap_or_default().iter().cloned();
         let stats = slots.into_iter().zip(last).collect();
@@ -251,7 +261,7 @@ impl Keeper {
 
     /// Pulls the safety lever: every fault ends, and new ones are refused.
     pub(crate) fn stop(&mut self, why: String) -> Result<(), KeeperError> {
-        let cleared = self.clear(&format!("stopped: {why}"));
+        let cleared = self.clear(&format!("{}{why}", why::STOPPED));
         self.hub.publish(Kind::Stopped, None, &why, Value::Null);
         self.stopped = Some(why);
         cleared
@@ -299,7 +309,7 @@ impl Keeper {
     fn forget(&mut self, why: &str) {
         let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
         let stats = self.by_slot();
-        self.engine = None;
+        self.let_go();
         for id in ids {
             self.note_end(id, why, &stats);
         }
@@ -310,10 +320,11 @@ impl Keeper {
         let last = fault.stats(by_slot);
         tracing::info!("fault {id} ended: {why}");
         self.hub.publish(Kind::Ended, Some(id), why, json!({"egress": last.egress, "ingress": last.ingress}));
+        self.ledger.ended(id, why::label(why), &last);
         self.book.end(id, why, last);
     }
 
-    fn by_slot(&self) -> BTreeMap<u32, RuleStats> {
+    pub(super) fn by_slot(&self) -> BTreeMap<u32, RuleStats> {
         let Some(engine) = &self.engine else { return BTreeMap::new() };
         engine.stats_by_slot(self.book.slots()).unwrap_or_else(|error| {
             tracing::error!("the counters cannot be read: {error}");

@@ -6,8 +6,10 @@
 mod book;
 mod events;
 mod keeper;
+mod observe;
 mod reload;
 mod socket;
+pub(crate) mod why;
 
 use std::path::Path;
 

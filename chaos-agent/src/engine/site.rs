@@ -28,7 +28,7 @@ pub(super) struct Site {
     /// Operator's traffic is protected here.
     pub(super) protect: bool,
     normaliser: Option<Normaliser>,
-    line: Option<DelayLine>,
+    pub(super) line: Option<DelayLine>,
     locals: BTreeSet<FlowKeyOrd>,
     /// Devices of the last [`Site::chosen`], by index.
     chosen: BTreeMap<u32, Link>,

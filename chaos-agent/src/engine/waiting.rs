@@ -49,6 +49,12 @@ impl Engine {
         self.line.as_ref().map(|line| line.stats())
     }
 
+    /// Namespaces that have a delay line.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.sites.values().filter(|site| site.line.is_some()).count()
+    }
+
     /// Tells what became of packets that could not be held as asked.
     pub(super) fn look_after_line(&mut self) -> Result<Vec<Event>, EngineError> {
         let Some(line) = &self.line else { return Ok(Vec::new()) };

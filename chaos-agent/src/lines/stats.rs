@@ -48,6 +48,30 @@ impl LineStats {
         self.lateness_sum_ns.checked_div(self.released).unwrap_or(0)
     }
 
+    /// Both together; the latest of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            read: self.read + other.read,
+            written: self.written + other.written,
+            flushed: self.flushed + other.flushed,
+            late: self.late + other.late,
+            overflow: self.overflow + other.overflow,
+            write_errors: self.write_errors + other.write_errors,
+            unread: self.unread + other.unread,
+            strays: self.strays + other.strays,
+            held_frames: self.held_frames + other.held_frames,
+            held_bytes: self.held_bytes + other.held_bytes,
+            released: self.released + other.released,
+            lateness_sum_ns: self.lateness_sum_ns + other.lateness_sum_ns,
+            lateness_max_ns: self.lateness_max_ns.max(other.lateness_max_ns),
+            lateness: std::array::from_fn(|class| {
+                let of = |stats: &Self| stats.lateness.get(class).copied().unwrap_or(0);
+                of(self) + of(other)
+            }),
+        }
+    }
+
     /// A lateness that so many thousandths of the releases did not exceed, as far as the classes tell;
     /// none before the first.
     #[must_use]
