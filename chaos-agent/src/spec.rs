@@ -130,6 +130,9 @@ pub struct Limits {
     pub max_packets: Option<u64>,
     /// Ends before more than this many bytes were hit.
     pub max_bytes: Option<u64>,
+    /// It comes to so many namespaces, so many cgroups and so many devices at most: more are refused when it is
+    /// armed, and left out when they come later.
+    pub max_targets: Option<u32>,
 }
 
 /// One rule in the user's terms.

@@ -93,7 +93,7 @@ fn the_whole_set_changes_at_once_or_not_at_all() {
     let put = agent.ask("PUT", "/v1/faults", &set).unwrap();
     assert_eq!((put.status, put.body["faults"].as_array().unwrap().len()), (200, 1), "{put:?}");
     assert!(!gets_through(&pair.a));
-    let nowhere = json!({"target": "netns:no-such-namespace", "faults": {"loss": "1%"}});
+    let nowhere = json!({"target": "netns:no-such-namespace", "faults": {"loss": "1%"}, "duration": "1s"});
     let wrong = agent.ask("PUT", "/v1/faults", &json!({"faults": [nowhere]})).unwrap();
     refused(&wrong, 409, "");
     assert!(!gets_through(&pair.a), "the set is what it was");
@@ -187,7 +187,8 @@ fn wrong_questions_get_problems() {
     refused(&raw("PATCH", "/v1/stop", ""), 405, "");
     let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(2 << 20));
     assert_eq!(raw("POST", "/v1/faults", &long).status, 413);
-    let valid = raw("POST", "/v1/faults:validate", r#"{"target":"netns:x","faults":{"loss":"1%"}}"#);
+    let valid = r#"{"target":"netns:x","faults":{"loss":"1%"},"duration":"1s"}"#;
+    let valid = raw("POST", "/v1/faults:validate", valid);
     assert_eq!((valid.status, &valid.body["what"]), (200, &json!("loss 1%")), "{valid:?}");
     assert_eq!(raw("GET", "/healthz", "").status, 200);
     assert_eq!(raw("GET", "/v1/status", "").body["faults"], 0);

@@ -12,15 +12,17 @@ use crate::{
         units,
     },
     daemon::NewFault,
+    safety::limits,
 };
 
 /// Fields beside `target`, `faults` and `match`, and the flags they are.
-const WHEN: [(&str, &str); 7] = [
+const WHEN: [(&str, &str); 8] = [
     ("duration", "for"),
     ("start_after", "start-after"),
     ("flap", "flap"),
     ("max_packets", "max-packets"),
     ("max_bytes", "max-bytes"),
+    ("max_targets", "max-targets"),
     ("seed", "seed"),
     ("shadow", "shadow"),
 ];
@@ -41,19 +43,28 @@ pub(super) fn understand(body: &Value) -> Result<NewFault, Problem> {
     words.read(fields)?;
     let name = optional(fields, "name", name)?;
     let lease = optional(fields, "lease", units::lease)?;
-    let Requested { set, duration, is_host } = request::read(&words.words).map_err(|error| match error {
+    let Requested { set, duration, risk } = request::read(&words.words).map_err(|error| match error {
         RequestError::Words(error) => words.blame(&error),
         RequestError::Rules(error) => Problem::of(&error),
     })?;
-    let is_risky = is_host && !set.rules.iter().all(|rule| rule.shadow);
     let is_confirmed = fields.get("confirm").and_then(Value::as_str) == Some(HOST);
-    if is_risky && !is_confirmed {
-        let what = "this host itself would be hit, which can lock you out: write \"confirm\": \"host\"";
-        return Err(Problem::field("/confirm", what));
+    if let Some(risk) = risk {
+        if !is_confirmed {
+            return Err(Problem::field("/confirm", format!("{}: write \"confirm\": \"host\"", risk.what())));
+        }
+        if lease.is_none() {
+            let what = "a fault on this host itself needs one, such as \"10s\", and a client that renews it";
+            return Err(Problem::field("/lease", what));
+        }
     }
-    if is_risky && lease.is_none() {
-        let what = "a fault on this host itself needs one, such as \"10s\", and a client that renews it";
-        return Err(Problem::field("/lease", what));
+    if !fields.contains_key("duration") {
+        return Err(Problem::field(
+            "/duration",
+            format!(
+                "is missing: write \"duration\": \"60s\", at most {}; a fault that nobody ends must end by itself",
+                units::show_duration(limits().max_duration)
+            ),
+        ));
     }
     Ok(NewFault { name, set, body: body.clone(), duration, lease })
 }
@@ -280,10 +291,12 @@ mod tests {
 
     #[test]
     fn a_partition_has_sides_that_may_be_groups() {
-        let body = json!({"partition": {"sides": [["netns:a", "netns:b"], "netns:c"], "mode": "reject"}});
+        let body = json!({"duration": "1m",
+            "partition": {"sides": [["netns:a", "netns:b"], "netns:c"], "mode": "reject"}});
         let fault = understand(&body).unwrap();
         assert_eq!(fault.set.rules.len(), 2);
-        let body = json!({"partition": {"sides": ["netns:a,netns:b,netns:c,netns:d"], "ring": true}});
+        let body = json!({"duration": "1m",
+            "partition": {"sides": ["netns:a,netns:b,netns:c,netns:d"], "ring": true}});
         assert_eq!(understand(&body).unwrap().set.rules.len(), 2);
     }
 
@@ -317,6 +330,18 @@ mod tests {
             (json!({"target": "netns:a", "faults": {"loss": "1%"}, "lease": "1ms"}), "/lease", "1s"),
             (json!({"target": "host", "faults": {"loss": "1%"}}), "/confirm", "\"confirm\": \"host\""),
             (json!({"target": "host", "faults": {"loss": "1%"}, "confirm": "host"}), "/lease", "renews"),
+            (json!({"target": "unit:user.slice", "faults": {"partition": true}}), "/confirm", "every port"),
+            (
+                json!({"target": "host", "faults": {"loss": "1%"}, "confirm": "host", "lease": "9s"}),
+                "/duration",
+                "at most 1h",
+            ),
+            (blue(&json!({"loss": "1%"})), "/duration", "is missing"),
+            (
+                json!({"target": "netns:a", "faults": {"loss": "1%"}, "max_targets": 0}),
+                "/max_targets",
+                "from 1",
+            ),
         ] {
             let (place, text) = wrong(&body);
             assert_eq!(place, pointer, "{body}: {text}");

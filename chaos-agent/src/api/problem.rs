@@ -78,6 +78,7 @@ impl From<KeeperError> for Problem {
         let status = match &error {
             KeeperError::Unknown(_) => StatusCode::NOT_FOUND,
             KeeperError::Over(_) => StatusCode::GONE,
+            KeeperError::TooMany(..) => StatusCode::CONFLICT,
             KeeperError::Stopped(_) | KeeperError::Ending => StatusCode::SERVICE_UNAVAILABLE,
             KeeperError::Engine(_) => return Self::of(&unwrapped(error)),
         };

@@ -186,11 +186,6 @@ pub(crate) struct PartitionArgs {
 }
 
 impl PartitionArgs {
-    /// The one that --isolate or --bridge names.
-    pub(crate) fn middle(&self) -> Option<&Target> {
-        self.isolate.as_ref().or(self.bridge.as_ref())
-    }
-
     /// Which pairs the flags ask for.
     pub(crate) fn wanted(&self) -> Wanted {
         match (&self.isolate, &self.bridge, self.ring) {
@@ -225,9 +220,9 @@ pub(crate) struct HoldingArgs {
     pub(crate) schedule: ScheduleArgs,
     #[command(flatten)]
     pub(crate) safety: SafetyArgs,
-    /// Do not ask for confirmation when the fault is for this host itself
-    #[arg(long, help_heading = SAFETY)]
-    pub(crate) no_confirm: bool,
+    /// Yes, this host itself is meant: do not ask, and do not refuse where nobody can be asked
+    #[arg(long, visible_alias = "no-confirm", help_heading = SAFETY)]
+    pub(crate) yes_whole_host: bool,
     #[command(flatten)]
     pub(crate) planning: PlanningArgs,
 }
@@ -255,6 +250,9 @@ pub(crate) struct ScheduleArgs {
     /// End before more than this many bytes were hit (10kB, 1MiB)
     #[arg(long, value_name = "SIZE", value_parser = units::bytes, allow_hyphen_values = true)]
     pub(crate) max_bytes: Option<u64>,
+    /// Refuse what the target comes to beyond so many namespaces, cgroups or devices, now and later [default: 256]
+    #[arg(long, value_name = "N", value_parser = units::targets, allow_hyphen_values = true)]
+    pub(crate) max_targets: Option<u32>,
     /// Same seed, same fate for each packet
     #[arg(long, value_name = "NUMBER", value_parser = units::seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,

@@ -13,6 +13,7 @@ use super::{
     resolve, rule,
     ruleset::RuleSet,
 };
+use crate::safety::{Risk, risk};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) struct Requested {
     pub(crate) set: RuleSet,
     /// How long.
     pub(crate) duration: Duration,
-    /// The machine that we are on is hit itself.
-    pub(crate) is_host: bool,
+    /// The machine that we are on may be taken away.
+    pub(crate) risk: Option<Risk>,
 }
 
 /// Why not.
@@ -53,9 +54,7 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
         | Command::Man(_) => return Err(RequestError::Rules(anyhow::anyhow!("this is no fault"))),
     };
     holding::require(&set).map_err(|failure| RequestError::Rules(failure.into()))?;
-    let sides = set.rules.iter().flat_map(|rule| std::iter::once(&rule.target).chain(&rule.peer));
-    let is_host = sides.into_iter().any(holding::is_this_host);
-    Ok(Requested { duration: holding.duration(), is_host, set })
+    Ok(Requested { duration: holding.duration(), risk: risk(&set.rules), set })
 }
 
 /// The long names of the flags that say which packets.

@@ -101,7 +101,8 @@ pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSet> {
     let cut = groups::cut(&args.sides, &args.wanted(), args.one_way)?;
     refuse_unreachable(&cut)?;
     let holding = &args.holding;
-    if cut.pairs.len() > 1 && limits(&holding.schedule) != Limits::default() {
+    let counts = holding.schedule.max_packets.or(holding.schedule.max_bytes).is_some();
+    if cut.pairs.len() > 1 && counts {
         return Err(Failure::usage(format!(
             "--max-packets and --max-bytes count for each of the {} pairs by itself, so they would not limit the whole",
             cut.pairs.len()
@@ -207,7 +208,11 @@ fn schedule(args: &ScheduleArgs, duration: Option<Duration>) -> Result<Schedule>
 }
 
 fn limits(args: &ScheduleArgs) -> Limits {
-    Limits { max_packets: args.max_packets, max_bytes: args.max_bytes }
+    Limits {
+        max_packets: args.max_packets,
+        max_bytes: args.max_bytes,
+        max_targets: args.max_targets.or(Some(crate::safety::limits().max_targets)),
+    }
 }
 
 fn lease(args: &SafetyArgs) -> Duration {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::spec::PortRange;
+use crate::{safety::limits, spec::PortRange};
 
 /// How long `inject` and `partition` hold a fault when the user does not say.
 pub(crate) const DEFAULT_DURATION: Duration = Duration::from_mins(1);
@@ -52,16 +52,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// How long a fault lasts: above 0, at most [`MAX_DURATION`].
+/// How long a fault lasts: above 0, at most what [`limits`] say.
 pub(crate) fn fault_duration(text: &str) -> Result<Duration, String> {
     let value = duration(text)?;
     if value.is_zero() {
         return Err(format!("a fault that lasts no time does nothing; {DURATION_FORM}"));
     }
-    if value > MAX_DURATION {
+    let cap = limits().max_duration;
+    if value > cap {
         return Err(format!(
             "a fault may last at most {}; start it again if it must go on",
-            show_duration(MAX_DURATION)
+            show_duration(cap)
         ));
     }
     Ok(value)
@@ -138,6 +139,13 @@ pub(crate) fn packets(text: &str) -> Result<u64, String> {
         Ok(value) => Ok(value),
         Err(_) => Err(FORM.to_owned()),
     }
+}
+
+/// How many namespaces, cgroups or devices: from 1.
+pub(crate) fn targets(text: &str) -> Result<u32, String> {
+    const FORM: &str = "write a whole number from 1, such as 10";
+    refuse_option(text, FORM)?;
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| FORM.to_owned())
 }
 
 /// A seed: any 64-bit number but 0, which means "no seed" to the kernel program.

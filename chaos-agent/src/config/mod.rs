@@ -130,7 +130,7 @@ settings! {
     "max_faults" Reload max_faults: u32 = 256;
         "So many faults at once at most";
     "max_targets" Reload max_targets: u32 = 256;
-        "So many targets of one fault at most";
+        "So many namespaces, cgroups or devices of one fault at most, unless it names its own max_targets";
     "state_dir" Start state_dir: PathBuf = "/var/lib/chaos".into();
         "Where it remembers what it made; one agent at a time";
     "audit_log" Start audit_log: Option<PathBuf> = None;

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::Live,
     engine::{Engine, EngineError, EngineOptions, RuleStats},
+    safety::limits,
     telemetry::Ledger,
 };
 
@@ -40,6 +41,9 @@ pub(crate) enum KeeperError {
     /// The safety lever is engaged.
     #[error("faults are stopped: {0}")]
     Stopped(String),
+    /// So many are held already.
+    #[error("{0} faults are held or asked for, and {1} at once are allowed: remove one first")]
+    TooMany(usize, usize),
     /// The engine said no.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -200,6 +204,10 @@ impl Keeper {
             .filter(|old| all || news.iter().any(|new| new.name.is_some() && new.name == old.new.name))
             .map(|old| old.id)
             .collect();
+        let (count, most) = (self.active() - replaced.len() + news.len(), limits().max_faults);
+        if count > most {
+            return Err(KeeperError::TooMany(count, most));
+        }
         let mut drafts: Vec<Fault> = Vec::new();
         for new in news {
             let draft = self.book.draft(new, now(), &drafts);

@@ -25,6 +25,7 @@ use crate::{
     api::{self, App},
     config::Live,
     engine::EngineOptions,
+    safety::Limits,
 };
 
 /// Listens until SIGTERM or SIGINT, then ends every fault.
@@ -46,6 +47,7 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) ->
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
     let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
     let config = live.now();
+    Limits::from(config.as_ref()).apply();
     let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
     let hub = Hub::new();
     let (handle, thread) =

@@ -7,6 +7,7 @@ use super::events::{Hub, Kind};
 use crate::{
     cli::log,
     config::{Live, Reloaded},
+    safety::Limits,
 };
 
 /// Reads it again at every signal. A wrong one changes nothing.
@@ -14,6 +15,7 @@ pub(super) async fn at(mut hangup: Signal, live: Live, hub: Hub) {
     while hangup.recv().await.is_some() {
         match live.reload(|_| Ok(())) {
             Ok(reloaded) => {
+                Limits::from(live.now().as_ref()).apply();
                 log::set_level(live.now().log_level);
                 let what = told(&reloaded);
                 tracing::info!("{what}");

@@ -8,6 +8,7 @@ use chaos_common::{
 };
 
 use super::{
+    budget::Budget,
     clock::{boot_ns, nanos},
     devices::{self, Chosen},
     refusals, rules,
@@ -31,6 +32,7 @@ pub(super) struct Active {
     pub(super) slot: u32,
     pub(super) target: Watcher,
     pub(super) peer: Option<Watcher>,
+    pub(super) budget: Budget,
     pub(super) armed_ns: u64,
     pub(super) expires_ns: u64,
 }
@@ -51,8 +53,11 @@ impl Active {
             Some(peer) => Some(Watcher::new(peer)?.with_identities()),
             None => None,
         };
+        let mut budget = Budget::new(spec.limits.max_targets);
+        budget.admit(target.current());
+        budget.check(&spec.target.to_string())?;
         let now = boot_ns();
-        Ok(Self { spec: spec.clone(), slot, target, peer, armed_ns: now, expires_ns: now })
+        Ok(Self { spec: spec.clone(), slot, target, peer, budget, armed_ns: now, expires_ns: now })
     }
 
     /// The clock starts.
@@ -86,12 +91,13 @@ impl Active {
     pub(super) fn cgroups(&self) -> impl Iterator<Item = &CgroupRef> {
         let peer = self.peer.iter().flat_map(|peer| &peer.current().cgroups);
         // The root holds everything: no condition.
-        self.target.current().cgroups.iter().chain(peer).filter(|cgroup| cgroup.level > 0)
+        let target = self.target.current().cgroups.iter().filter(|cgroup| self.budget.has_cgroup(cgroup));
+        target.chain(peer).filter(|cgroup| cgroup.level > 0)
     }
 
     /// Where it applies now.
     pub(super) fn shares(&self) -> Result<Vec<Share>, EngineError> {
-        let target = self.target.current();
+        let target = &self.admitted();
         let Some(peer) = &self.peer else {
             return Ok(target
                 .namespaces
@@ -116,6 +122,14 @@ impl Active {
         }
         shares.extend(self.seen_from_peer(target, peer)?);
         Ok(shares)
+    }
+
+    /// The target as far as the budget goes.
+    fn admitted(&self) -> Resolved {
+        let mut target = self.target.current().clone();
+        target.namespaces.retain(|found| self.budget.has_namespace(found.netns.id()));
+        target.cgroups.retain(|cgroup| self.budget.has_cgroup(cgroup));
+        target
     }
 
     /// A peer that shares its namespace with others is not known by its address alone: what it
@@ -162,8 +176,18 @@ impl Active {
     }
 
     /// What the compiler takes for it in one namespace.
-    pub(super) fn input(&self, share: &Share, site: &Site) -> (RuleInput, Vec<Chosen>) {
-        let chosen = self.devices(&site.links);
+    ///
+    /// # Errors
+    /// The rule is not armed yet and comes to more devices than its budget.
+    pub(super) fn input(
+        &mut self,
+        share: &Share,
+        site: &Site,
+    ) -> Result<(RuleInput, Vec<Chosen>), EngineError> {
+        let chosen = self.budget.admit_devices(share.namespace.netns.id(), self.devices(&site.links));
+        if self.expires_ns == self.armed_ns {
+            self.budget.check(&self.spec.target.to_string())?;
+        }
         let direction = rules::direction(&self.spec);
         let netns = site.instance.cookie();
         let place = |device: &Chosen| devices::place(netns, device, &site.links, direction);
@@ -188,7 +212,7 @@ impl Active {
             clauses,
             exclusions: rules::exclusions(&self.spec.matching.except),
         };
-        (input, chosen)
+        Ok((input, chosen))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     active::{Active, Share, namespaces},
     is_protected, owners,
     site::Site,
-    types::{EngineError, Event},
+    types::{EngineError, Event, EventKind},
 };
 use crate::{
     cgroup::CgroupRef,
@@ -94,6 +94,10 @@ impl Engine {
         let cgroups = self.cgroups();
         self.refusals.cover(&self.object, self.hierarchy.as_ref(), &cgroups, &tables)?;
         let mut events = self.learn_owners(tables.header.dims, &cgroups)?;
+        events.extend(self.actives.iter_mut().filter_map(|active| {
+            let news = active.budget.news(&active.spec.target.to_string())?;
+            Some(Event::new(EventKind::Warning, news))
+        }));
         for site in self.sites.values_mut() {
             events.extend(site.attach()?);
         }
@@ -167,11 +171,11 @@ impl Engine {
         let mut input = Input::default();
         for (index, share) in shares {
             let (Some(active), Some(site)) =
-                (self.actives.get(*index), self.sites.get_mut(&share.namespace.netns.id()))
+                (self.actives.get_mut(*index), self.sites.get_mut(&share.namespace.netns.id()))
             else {
                 continue;
             };
-            let (rule, chosen) = active.input(share, site);
+            let (rule, chosen) = active.input(share, site)?;
             let interfaces = &active.spec.matching.interfaces;
             if chosen.is_empty() && !interfaces.is_empty() {
                 let present: Vec<&str> = site.links.iter().map(|link| link.name.as_str()).collect();

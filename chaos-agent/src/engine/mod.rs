@@ -1,6 +1,7 @@
 //! Holds a set of faults: arms it, keeps it alive, follows targets, takes it down.
 
 mod active;
+mod budget;
 mod build;
 mod clock;
 mod devices;
@@ -215,6 +216,7 @@ impl Engine {
         for active in &mut self.actives {
             let name = active.spec.target.to_string();
             follow(&mut active.target, &name, &mut events);
+            active.budget.admit(active.target.current());
             if let (Some(peer), Some(target)) = (&mut active.peer, &active.spec.peer) {
                 follow(peer, &target.to_string(), &mut events);
             }

@@ -1,6 +1,6 @@
 //! What `inject` and `partition` share: plan or arm, hold, take down.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
@@ -17,13 +17,12 @@ use crate::{
     },
     engine::Engine,
     needs,
-    netns::{Netns, NetnsError},
+    safety::{Risk, risk},
     spec::{Connections, Direction, RuleSpec},
-    targets::Target,
 };
 
-/// Arms the rules and holds them; `sides` are the targets the user named.
-pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, sides: &[&Target], json: bool) -> Result<ExitCode> {
+/// Arms the rules and holds them.
+pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, json: bool) -> Result<ExitCode> {
     let Some(first) = set.rules.first() else { return Ok(Exit::Done.into()) };
     if plan::wanted(&args.planning) {
         return plan::print(&set.rules, &args.planning, json, None);
@@ -36,7 +35,7 @@ pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, sides: &[&Target], json: bo
     let holding = Holding {
         duration: args.duration(),
         start_delay: first.schedule.start_delay,
-        confirm: needs_confirmation(first, args, sides) && output::interactive(),
+        confirm: ask(risk(&set.rules), args, output::interactive())?,
         hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(first), first.target),
     };
     let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
@@ -51,7 +50,7 @@ pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, sides: &[&Target], json: bo
     let summary = hold::hold(engine, &holding, &mut terminal, &mut reporter)?;
     match summary.end {
         End::NotConfirmed => Err(Failure::refused(hold::not_confirmed())
-            .mend("press Enter in time, or add --no-confirm where nobody can")
+            .mend("press Enter in time, or add --yes-whole-host where nobody can")
             .into()),
         End::TimeOver | End::Interrupted | End::ReaderGone | End::CommandEnded | End::Failed => {
             Ok(Exit::Done.into())
@@ -64,29 +63,15 @@ pub(crate) fn require(set: &RuleSet) -> Result<(), Failure> {
     set.rules.iter().try_for_each(needs::check).map_err(Failure::impossible)
 }
 
-/// A fault on the machine the user types on can lock the user out; one that ends sooner than the
-/// question would, or touches nothing, cannot.
-fn needs_confirmation(rule: &RuleSpec, args: &HoldingArgs, sides: &[&Target]) -> bool {
-    !args.no_confirm
-        && !rule.shadow
-        && args.duration() > CONFIRM_WITHIN
-        && sides.iter().any(|side| is_this_host(side))
-}
-
-/// Whether the target is the whole of the network we are in ourselves, under whatever name.
-pub(crate) fn is_this_host(target: &Target) -> bool {
-    match target {
-        Target::Host => true,
-        Target::Cgroup(path) => path == Path::new("/"),
-        Target::NetnsName(name) => is_ours(Netns::by_name(name)),
-        Target::Pid(pid) => is_ours(Netns::by_pid(*pid)),
-        Target::Unit(_) | Target::Net(_) | Target::HostPort { .. } => false,
+/// Whether the user has to be asked while the fault is held. One that ends sooner than the question would needs
+/// no question; where nobody can be asked it has to be said beforehand.
+fn ask(risk: Option<Risk>, args: &HoldingArgs, interactive: bool) -> Result<bool, Failure> {
+    match risk {
+        Some(risk) if !args.yes_whole_host && !interactive => Err(Failure::refused(risk.what().to_owned())
+            .mend("if that is meant, say so with --yes-whole-host; on a terminal chaos would ask")),
+        Some(_) => Ok(!args.yes_whole_host && args.duration() > CONFIRM_WITHIN),
+        None => Ok(false),
     }
-}
-
-/// A namespace that cannot be opened is not asked about: arming the fault will say why.
-fn is_ours(other: Result<Netns, NetnsError>) -> bool {
-    other.is_ok_and(|other| Netns::current().is_ok_and(|ours| ours == other))
 }
 
 /// Why a rule may not have matched anything, the likeliest cause first.
@@ -127,14 +112,26 @@ pub(crate) fn causes(rule: &RuleSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn holding(words: &str) -> HoldingArgs {
+        use clap::Parser as _;
+        let words = format!("chaos inject host --loss 1% {words}");
+        let Command::Inject(args) = Cli::try_parse_from(words.split(' ')).unwrap().command else {
+            panic!("{words}");
+        };
+        args.holding
+    }
 
     #[test]
-    fn this_host_is_known_under_every_name() {
-        let own_pid = i32::try_from(std::process::id()).unwrap();
-        assert!(is_this_host(&Target::Host) && is_this_host(&Target::Cgroup("/".into())));
-        assert!(is_this_host(&Target::Pid(own_pid)));
-        assert!(!is_this_host(&Target::Cgroup("/system.slice".into())));
-        assert!(!is_this_host(&Target::NetnsName("no-such-namespace".to_owned())));
-        assert!(!is_this_host(&Target::Unit("api.service".to_owned())));
+    fn a_whole_host_is_asked_about_or_said_beforehand() {
+        let risk = Some(Risk::Host);
+        assert!(ask(risk, &holding("--for 1m"), true).unwrap());
+        assert!(!ask(risk, &holding("--for 10s"), true).unwrap(), "it ends before the question does");
+        assert!(!ask(risk, &holding("--for 1m --yes-whole-host"), true).unwrap());
+        assert!(!ask(risk, &holding("--for 1m --no-confirm"), false).unwrap(), "the older name");
+        assert!(!ask(None, &holding("--for 1m"), false).unwrap());
+        let refused = ask(risk, &holding("--for 1s"), false).expect_err("nobody can answer");
+        assert!(refused.mend.unwrap().contains("--yes-whole-host"));
     }
 }
