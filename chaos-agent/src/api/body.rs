@@ -5,7 +5,7 @@ use chaos_common::fault::FAULTS;
 use clap::error::{ContextKind, ContextValue};
 use serde_json::{Map, Value};
 
-use super::problem::Problem;
+use super::{json, problem::Problem};
 use crate::{
     cli::{
         request::{self, RequestError, Requested},
@@ -227,7 +227,15 @@ fn optional<T>(
     parse(&text).map(Some).map_err(|what| Problem::field(place, format!("`{text}`: {what}")))
 }
 
-fn name(text: &str) -> Result<String, String> {
+/// Refuses other fields than these.
+pub(super) fn only(body: &Value, fields: &[&str]) -> Result<(), Problem> {
+    let given = object(body, "")?;
+    let other = given.keys().find(|key| !fields.contains(&key.as_str()));
+    other.map_or(Ok(()), |other| Err(unknown(other, "", &fields.join(", "))))
+}
+
+/// A fault's name.
+pub(super) fn name(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && !is_number {
@@ -244,7 +252,7 @@ fn accepted(is_partition: bool) -> String {
 
 fn unknown(key: &str, place: &str, accepted: &str) -> Problem {
     Problem::field(
-        format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")),
+        format!("{place}/{}", json::token(key)),
         format!("there is no such field; there are: {accepted}"),
     )
 }

@@ -3,18 +3,27 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Json, Response},
 };
 use serde_json::{Value, json};
 
-use super::{body, problem::Problem};
-use crate::{
-    daemon::{self, Fault, Handle, NewFault, State as FaultState, why},
-    engine::RuleStats,
+use super::{
+    body,
+    idempotency::{self, Answers},
+    json,
+    problem::Problem,
 };
+use crate::{
+    daemon::{self, Fault, Handle, KeeperError, NewFault, State as FaultState, why},
+    engine::{Engine, Plan, RuleStats},
+};
+
+/// How often a change is tried when others change the same fault.
+const TRIES: usize = 5;
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -33,62 +42,136 @@ pub(super) async fn stats(State(handle): State<Handle>, Path(id): Path<String>) 
     Ok(Json(json!({"id": fault.id, "state": fault.state, "egress": stats.egress, "ingress": stats.ingress})))
 }
 
-pub(super) async fn validate(bytes: Bytes) -> Answer {
-    let fault = understood(read(&bytes)?).await?;
+/// Every problem that a POST of the same body would have and that can be known without touching anything.
+pub(super) async fn validate(State(handle): State<Handle>, bytes: Bytes) -> Answer {
+    let (fault, _) = planned(&handle, &bytes).await?;
     Ok(Json(json!({"valid": true, "what": fault.set.name, "targets": fault.set.targets()})))
 }
 
-pub(super) async fn create(State(handle): State<Handle>, bytes: Bytes) -> Result<Response, Problem> {
-    let fault = understood(read(&bytes)?).await?;
-    let name = fault.name.clone();
-    let made = handle
-        .ask(move |keeper| {
-            if let Some(name) = name
-                && keeper.show(&name).is_ok_and(|(old, _)| old.state == FaultState::Active)
-            {
-                return Ok(Err(name));
-            }
-            let ids = keeper.set(vec![fault], false)?;
-            Ok(Ok(keeper.show(&ids.first().copied().unwrap_or_default().to_string())?))
-        })
-        .await?;
-    match made {
-        Ok(made) => Ok(created(&made)),
-        Err(name) => {
-            let what = format!("there is a fault `{name}` already; PUT /v1/faults/{name} replaces it");
-            Err(Problem::new(StatusCode::CONFLICT, what))
-        }
-    }
+/// What `--dry-run --explain` prints.
+pub(super) async fn explain(State(handle): State<Handle>, bytes: Bytes) -> Answer {
+    let (fault, plan) = planned(&handle, &bytes).await?;
+    Ok(Json(json!({
+        "what": fault.set.name,
+        "targets": fault.set.targets(),
+        "explanations": plan.explanations,
+        "protected": plan.protected,
+        "attachments": plan.attachments,
+    })))
 }
 
-/// Sets the fault of this name, instead of the one there is.
-pub(super) async fn put(
+async fn planned(handle: &Handle, bytes: &Bytes) -> Result<(NewFault, Plan), Problem> {
+    let fault = understood(json::read(bytes)?).await?;
+    let name = fault.name.clone();
+    let options = handle
+        .ask(move |keeper| keeper.may_begin(name.as_deref(), None).map(|()| keeper.engine_options()))
+        .await?;
+    let rules = fault.set.rules.clone();
+    let planned = tokio::task::spawn_blocking(move || Engine::plan(&rules, &options)).await;
+    let plan =
+        planned.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "planning the fault failed"))?;
+    Ok((fault, plan.map_err(KeeperError::Engine)?))
+}
+
+pub(super) async fn create(
     State(handle): State<Handle>,
-    Path(name): Path<String>,
+    Extension(answers): Extension<Answers>,
+    headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
-    let mut body = read(&bytes)?;
+    let key = idempotency::key(&headers)?;
+    let body = json::read(&bytes)?;
+    let Some(key) = key else { return made(handle, body).await };
+    let make = made(handle, body.clone());
+    Ok(answers.of(key, &body, async { make.await.into_response() }).await)
+}
+
+async fn made(handle: Handle, body: Value) -> Result<Response, Problem> {
+    let fault = understood(body).await?;
+    let made = handle
+        .ask(move |keeper| {
+            keeper.may_begin(fault.name.as_deref(), None)?;
+            let ids = keeper.set(vec![fault], false)?;
+            keeper.show(&ids.first().copied().unwrap_or_default().to_string())
+        })
+        .await?;
+    Ok(created(&made))
+}
+
+/// By name: sets the fault of this name, instead of the one there is. By number: the fault becomes this one.
+pub(super) async fn put(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let mut body = json::read(&bytes)?;
+    if let Ok(number) = id.parse::<u64>() {
+        let fault = understood(body).await?;
+        return Ok(amended(&handle, number, None, fault, true).await?.into_response());
+    }
+    body::name(&id).map_err(|what| Problem::new(StatusCode::NOT_FOUND, format!("`{id}`: {what}")))?;
     if let Some(fields) = body.as_object_mut() {
-        if fields.get("name").is_some_and(|given| given.as_str() != Some(&name)) {
-            return Err(Problem::field("/name", format!("is not the `{name}` of the path: leave it out")));
+        if fields.get("name").is_some_and(|given| given.as_str() != Some(&id)) {
+            return Err(Problem::field("/name", format!("is not the `{id}` of the path: leave it out")));
         }
-        fields.insert("name".to_owned(), name.clone().into());
+        fields.insert("name".to_owned(), id.clone().into());
     }
     let fault = understood(body).await?;
     let (was, made) = handle
         .ask(move |keeper| {
-            let was = keeper.show(&name).is_ok_and(|(old, _)| old.state == FaultState::Active);
+            let was = keeper.show(&id).is_ok_and(|(old, _)| old.state == FaultState::Active);
             keeper.set(vec![fault], false)?;
-            Ok((was, keeper.show(&name)?))
+            Ok((was, keeper.show(&id)?))
         })
         .await?;
     Ok(if was { Json(view(&made)).into_response() } else { created(&made) })
 }
 
+/// Changes some fields of a fault. Its time goes on, unless the duration is among them.
+pub(super) async fn patch(State(handle): State<Handle>, Path(id): Path<String>, bytes: Bytes) -> Answer {
+    let patch = json::read(&bytes)?;
+    if !patch.is_object() {
+        return Err(Problem::field("", "an object ({...}) with the fields that change is wanted here"));
+    }
+    let is_anew = patch.get("duration").is_some();
+    let mut tries = 0;
+    loop {
+        let word = id.clone();
+        let (old, _) = handle.ask(move |keeper| keeper.show(&word)).await?;
+        let mut body = old.new.body.clone();
+        json::merge(&mut body, &patch);
+        let fault = understood(body).await?;
+        tries += 1;
+        match amended(&handle, old.id, Some(old.new.body), fault, is_anew).await {
+            // Somebody was quicker; the patch may well fit what there is now.
+            Err(KeeperError::Changed) if tries < TRIES => {}
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+async fn amended(
+    handle: &Handle,
+    id: u64,
+    was: Option<Value>,
+    fault: NewFault,
+    is_anew: bool,
+) -> Result<Json<Value>, KeeperError> {
+    let amended = handle
+        .ask(move |keeper| {
+            keeper.show(&id.to_string())?;
+            keeper.amend(id, was.as_ref(), fault, is_anew)?;
+            keeper.show(&id.to_string())
+        })
+        .await?;
+    Ok(Json(view(&amended)))
+}
+
 /// The whole set, at once.
 pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> Answer {
     const FORM: &str = "a list of faults is wanted: {\"faults\": [{...}, ...]}";
-    let body = read(&bytes)?;
+    let body = json::read(&bytes)?;
+    body::only(&body, &["faults"])?;
     let list = body.get("faults").and_then(Value::as_array).ok_or_else(|| Problem::field("/faults", FORM))?;
     let mut news = Vec::new();
     for (index, one) in list.iter().enumerate() {
@@ -143,7 +226,8 @@ pub(super) async fn stop(State(handle): State<Handle>, bytes: Bytes) -> Answer {
     let reason = if bytes.is_empty() {
         "no reason was given".to_owned()
     } else {
-        let body = read(&bytes)?;
+        let body = json::read(&bytes)?;
+        body::only(&body, &["reason"])?;
         let given = body.get("reason").and_then(Value::as_str);
         given.map(str::to_owned).ok_or_else(|| Problem::field("/reason", "a text is wanted here"))?
     };
@@ -160,11 +244,6 @@ pub(super) async fn resume(State(handle): State<Handle>) -> Answer {
         })
         .await?;
     Ok(Json(json!({"stopped": null})))
-}
-
-fn read(bytes: &Bytes) -> Result<Value, Problem> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
 }
 
 /// Reading a fault may ask a resolver and look into namespaces: not on the thread of all.

@@ -1,20 +1,30 @@
 //! HTTP: what may be asked of the agent, and how it answers. Only this folder knows HTTP.
+//!
+//! `routes` is the one list of what there is; the router is made from it. `asked` checks what every request
+//! has in common, `body` understands a fault, and the other files answer.
 
+mod asked;
 mod body;
+mod capabilities;
+mod events;
 mod faults;
+mod flows;
+mod idempotency;
+mod json;
 mod metrics;
 mod problem;
+mod routes;
+mod status;
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, FromRef, State},
+    Extension, Router,
+    extract::{DefaultBodyLimit, FromRef},
     http::{Method, StatusCode, Uri},
-    response::{IntoResponse, Json, Response},
-    routing::{get, post},
+    middleware,
+    response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
 
-use self::problem::Problem;
+use self::{idempotency::Answers, problem::Problem};
 use crate::{
     config::Live,
     daemon::{Handle, Hub},
@@ -29,7 +39,6 @@ pub(crate) struct App {
     /// Holds the faults.
     pub(crate) keeper: Handle,
     /// Tells what happens.
-    #[expect(dead_code, reason = "read by the event stream, which comes next")]
     pub(crate) hub: Hub,
     /// What was configured.
     #[expect(dead_code, reason = "read by what limits requests, which comes next")]
@@ -42,46 +51,25 @@ impl FromRef<App> for Handle {
     }
 }
 
-/// Everything that can be asked.
-pub(crate) fn router(app: App) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/status", get(status))
-        .route("/v1/stop", post(faults::stop))
-        .route("/v1/resume", post(faults::resume))
-        .route(
-            "/v1/faults",
-            get(faults::list).post(faults::create).put(faults::replace_all).delete(faults::delete_all),
-        )
-        .route("/v1/faults:validate", post(faults::validate))
-        .route("/v1/faults/{id}", get(faults::show).put(faults::put).delete(faults::delete))
-        .route("/v1/faults/{id}/stats", get(faults::stats))
-        .route("/v1/faults/{id}/renew", post(faults::renew))
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(app)
+impl FromRef<App> for Hub {
+    fn from_ref(app: &App) -> Self {
+        app.hub.clone()
+    }
 }
 
-async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
-    let (active, stopped, unmatched, error) = handle
-        .ask(|keeper| {
-            let stopped = keeper.stopped().map(str::to_owned);
-            Ok((keeper.active(), stopped, keeper.unmatched(), keeper.last_error()))
-        })
-        .await?;
-    let error = error.map(
-        |(when, what)| json!({"time": humantime::format_rfc3339_millis(when).to_string(), "message": what}),
-    );
-    Ok(Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "faults": active,
-        "stopped": stopped,
-        "unmatched": unmatched,
-        "last_error": error,
-    })))
+/// Everything that can be asked.
+pub(crate) fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for route in routes::all() {
+        router = router.route(route.path, asked::checked(&route));
+    }
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(Answers::default()))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::map_response(problem::of_library))
+        .with_state(app)
 }
 
 async fn unknown(uri: Uri) -> Response {

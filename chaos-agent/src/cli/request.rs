@@ -13,7 +13,11 @@ use super::{
     resolve, rule,
     ruleset::RuleSet,
 };
-use crate::safety::{Risk, risk};
+use crate::{
+    flows::{self, Flow},
+    safety::{Risk, risk},
+    targets::{self, Target},
+};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -55,6 +59,12 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
     };
     holding::require(&set).map_err(|failure| RequestError::Rules(failure.into()))?;
     Ok(Requested { duration: holding.duration(), risk: risk(&set.rules), set })
+}
+
+/// What `chaos flows` lists. Enters namespaces: not for a thread that others wait for.
+pub(crate) fn flows(target: &Target) -> Result<Vec<Flow>> {
+    rule::refuse_remote(target, "chaos flows host")?;
+    Ok(flows::list(&targets::resolve(target)?)?)
 }
 
 /// The long names of the flags that say which packets.

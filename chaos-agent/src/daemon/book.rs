@@ -12,7 +12,7 @@ use crate::{
     cli::RuleSet,
     datapath::CAPACITY,
     engine::{Counters, RuleStats},
-    spec::RuleSpec,
+    spec::{RuleSpec, Schedule},
 };
 
 /// Faults that ended and are still remembered.
@@ -59,6 +59,10 @@ pub(crate) struct Fault {
     /// Why it may have matched nothing, once that was for too long.
     pub(crate) unmatched: Option<String>,
     slots: Vec<u32>,
+    /// What the engine got for each slot: the rules, with the times that are left of a change.
+    armed: Vec<RuleSpec>,
+    /// Counted by rules that it had before it was changed.
+    before: RuleStats,
     /// Counted until it ended.
     last: RuleStats,
 }
@@ -74,13 +78,7 @@ pub(super) struct Book {
 impl Book {
     /// A fault with slots that nobody has; it is not in the book yet. None: they are all taken.
     pub(super) fn draft(&mut self, new: NewFault, now: Duration, others: &[Fault]) -> Option<Fault> {
-        let taken: BTreeSet<u32> =
-            self.slots().chain(others.iter().flat_map(|fault| fault.slots.clone())).collect();
-        let slots: Vec<u32> =
-            (0..CAPACITY).filter(|slot| !taken.contains(slot)).take(new.set.rules.len()).collect();
-        if slots.len() < new.set.rules.len() {
-            return None;
-        }
+        let slots = self.free(others, new.set.rules.len())?;
         self.next_id += 1;
         Some(Fault {
             id: self.next_id,
@@ -91,16 +89,65 @@ impl Book {
             ends_at: now.saturating_add(new.duration),
             lease_until: new.lease.map(|lease| now.saturating_add(lease)),
             slots,
+            armed: new.set.rules.clone(),
+            before: RuleStats::default(),
             last: RuleStats { name: new.set.name.clone(), ..RuleStats::default() },
             new,
         })
+    }
+
+    /// So many slots that nobody has; none: there are not so many.
+    fn free(&self, others: &[Fault], count: usize) -> Option<Vec<u32>> {
+        let taken: BTreeSet<u32> =
+            self.slots().chain(others.iter().flat_map(|fault| fault.slots.clone())).collect();
+        let slots: Vec<u32> = (0..CAPACITY).filter(|slot| !taken.contains(slot)).take(count).collect();
+        (slots.len() == count).then_some(slots)
+    }
+
+    /// The fault `id` as it shall be from now on; the book still has it as it was. Rules that stay the same keep
+    /// their slots, and so their counters and what they remember; `is_anew` lets its time begin anew, else it ends
+    /// when it would have. None: there is no such fault, or no slot.
+    pub(super) fn amend(&mut self, id: u64, new: NewFault, now: Duration, is_anew: bool) -> Option<Fault> {
+        let old = self.active.get(&id)?.clone();
+        let ends_at = if is_anew { now.saturating_add(new.duration) } else { old.ends_at };
+        let lease_until = match new.lease {
+            lease if lease == old.new.lease && !is_anew => old.lease_until,
+            lease => lease.map(|lease| now.saturating_add(lease)),
+        };
+        let taken: BTreeSet<u32> = self.slots().collect();
+        let mut fresh = (0..CAPACITY).filter(|slot| !taken.contains(slot));
+        let (mut slots, mut armed) = (Vec::new(), Vec::new());
+        for rule in &new.set.rules {
+            let is_kept =
+                |(slot, was): &(u32, &RuleSpec)| !slots.contains(slot) && is_same_but_time(was, rule);
+            let kept = old.slots.iter().copied().zip(&old.new.set.rules).find(is_kept).map(|(slot, _)| slot);
+            let before = kept.and_then(|kept| old.armed_in(kept));
+            let slot = kept.or_else(|| fresh.next())?;
+            slots.push(slot);
+            armed.push(match before {
+                Some(before) => prolonged(before, old.ends_at, ends_at),
+                None if is_anew => rule.clone(),
+                None => the_rest(rule, &old, now),
+            });
+        }
+        Some(Fault { new, ends_at, lease_until, slots, armed, ..old })
+    }
+
+    /// A fault is held in another way from now on; what the rules that are gone had counted stays.
+    pub(super) fn change(&mut self, mut fault: Fault, by_slot: &BTreeMap<u32, RuleStats>) {
+        if let Some(old) = self.active.get(&fault.id) {
+            for stats in old.slots.iter().filter(|slot| !fault.slots.contains(slot)) {
+                fault.before = sum(&fault.before, by_slot.get(stats));
+            }
+        }
+        self.active.insert(fault.id, fault);
     }
 
     /// What the engine shall hold: all but some, and some more.
     pub(super) fn rules(&self, without: &[u64], and: &[Fault]) -> Vec<(u32, RuleSpec)> {
         let kept = self.active.values().filter(|fault| !without.contains(&fault.id));
         let of = |fault: &Fault| -> Vec<(u32, RuleSpec)> {
-            fault.slots.iter().copied().zip(fault.new.set.rules.iter().cloned()).collect()
+            fault.slots.iter().copied().zip(fault.armed.iter().cloned()).collect()
         };
         kept.chain(and).flat_map(of).collect()
     }
@@ -155,12 +202,12 @@ impl Fault {
         if self.state == State::Ended {
             return self.last.clone();
         }
-        let mut sum = RuleStats { name: self.new.set.name.clone(), ..RuleStats::default() };
-        for stats in self.slots.iter().filter_map(|slot| by_slot.get(slot)) {
-            sum.egress = sum.egress.plus(&stats.egress);
-            sum.ingress = sum.ingress.plus(&stats.ingress);
-        }
-        sum
+        let before = RuleStats { name: self.new.set.name.clone(), ..self.before.clone() };
+        self.slots.iter().fold(before, |all, slot| sum(&all, by_slot.get(slot)))
+    }
+
+    fn armed_in(&self, slot: u32) -> Option<&RuleSpec> {
+        self.slots.iter().zip(&self.armed).find(|(taken, _)| **taken == slot).map(|(_, rule)| rule)
     }
 
     /// Nothing was matched so far.
@@ -168,4 +215,39 @@ impl Fault {
         let none = |counters: &Counters| counters.matched_packets == 0;
         none(&stats.egress) && none(&stats.ingress)
     }
+}
+
+fn sum(all: &RuleStats, more: Option<&RuleStats>) -> RuleStats {
+    let none = RuleStats::default();
+    let more = more.unwrap_or(&none);
+    RuleStats {
+        name: all.name.clone(),
+        egress: all.egress.plus(&more.egress),
+        ingress: all.ingress.plus(&more.ingress),
+    }
+}
+
+/// The same rule, but for how long.
+fn is_same_but_time(one: &RuleSpec, other: &RuleSpec) -> bool {
+    let schedule = Schedule { duration: one.schedule.duration, ..other.schedule };
+    *one == RuleSpec { schedule, ..other.clone() }
+}
+
+/// A rule that goes on, with another end.
+fn prolonged(rule: &RuleSpec, ended: Duration, ends: Duration) -> RuleSpec {
+    let length = |length: Duration| length.saturating_add(ends).saturating_sub(ended);
+    let schedule = Schedule { duration: rule.schedule.duration.map(length), ..rule.schedule };
+    RuleSpec { schedule, ..rule.clone() }
+}
+
+/// A rule that begins within a fault that goes on: it ends with it, and has waited as long as it.
+fn the_rest(rule: &RuleSpec, fault: &Fault, now: Duration) -> RuleSpec {
+    let left = fault.ends_at.saturating_sub(now);
+    let past = fault.new.duration.saturating_sub(left);
+    let schedule = Schedule {
+        duration: Some(left),
+        start_delay: rule.schedule.start_delay.saturating_sub(past),
+        ..rule.schedule
+    };
+    RuleSpec { schedule, ..rule.clone() }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast::{self, Receiver, Sender};
@@ -16,11 +17,13 @@ const REMEMBERED: usize = 1024;
 const BEHIND: usize = 4096;
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// A fault is held.
     Started,
+    /// A fault is held in another way.
+    Changed,
     /// A fault is over; the message says why.
     Ended,
     /// Something happened to a target or to the programs on it (see [`crate::engine::EventKind`]).
@@ -34,7 +37,6 @@ pub(crate) enum Kind {
     /// Something could not be done.
     Error,
     /// A fault matched nothing for longer than it should have; the message says why that may be.
-    #[expect(dead_code, reason = "raised by the alarm, which comes next")]
     Unmatched,
     /// A packet was affected; only told to those who ask for it ([`Hub::packets`]).
     Packet,
@@ -49,7 +51,7 @@ impl Kind {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Event {
     /// Counts from 1 since the agent was started.
     pub(crate) id: u64,
@@ -58,6 +60,8 @@ pub(crate) struct Event {
     pub(crate) kind: Kind,
     /// The fault it is about.
     pub(crate) fault: Option<u64>,
+    /// That fault's name, if it has one.
+    pub(crate) name: Option<String>,
     /// In words.
     pub(crate) message: String,
     /// More of it, as the kind has it.
@@ -71,30 +75,80 @@ pub(crate) struct Hub(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
+    /// When it began, milliseconds of the Unix epoch: tells our events from those of an agent before us.
+    began_ms: u128,
     next_id: u64,
     past: VecDeque<Arc<Event>>,
-    sender: Sender<Arc<Event>>,
-    /// Another channel: there are too many of them, and they must not push out the others.
-    packets: Sender<Arc<Event>>,
+    /// None: it is over.
+    sender: Option<Sender<Arc<Event>>>,
+    /// Another channel: there are too many of them, and they must not push out the others. None: it is over.
+    packets: Option<Sender<Arc<Event>>>,
     /// Published so far, by kind.
     counts: BTreeMap<String, u64>,
+    /// Of the faults that are held and have one.
+    names: BTreeMap<u64, String>,
+}
+
+/// What a listener gets.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// What was missed and is remembered.
+    pub(crate) past: Vec<Arc<Event>>,
+    /// How many were missed and are forgotten.
+    pub(crate) lost: u64,
+    /// What comes from now on; it ends when the agent does.
+    pub(crate) receiver: Receiver<Arc<Event>>,
 }
 
 impl Hub {
     pub(crate) fn new() -> Self {
         let ((sender, _), (packets, _)) = (broadcast::channel(BEHIND), broadcast::channel(BEHIND));
-        let counts = BTreeMap::new();
-        Self(Arc::new(Mutex::new(Inner { next_id: 1, past: VecDeque::new(), sender, packets, counts })))
+        let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(Arc::new(Mutex::new(Inner {
+            began_ms: began.as_millis(),
+            next_id: 1,
+            past: VecDeque::new(),
+            sender: Some(sender),
+            packets: Some(packets),
+            counts: BTreeMap::new(),
+            names: BTreeMap::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which agent an event's number belongs to.
+    pub(crate) fn epoch(&self) -> String {
+        format!("{:x}", self.lock().began_ms)
+    }
+
+    /// What happens to this fault from now on is told with its name.
+    pub(crate) fn name(&self, fault: u64, name: Option<&str>) {
+        let mut inner = self.lock();
+        match name {
+            Some(name) => drop(inner.names.insert(fault, name.to_owned())),
+            None => drop(inner.names.remove(&fault)),
+        }
+    }
+
+    /// Nothing more will happen: whoever listens hears the rest and then the end.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        (inner.sender, inner.packets) = (None, None);
     }
 
     /// Remembers it and tells everyone who listens.
     pub(crate) fn publish(&self, kind: Kind, fault: Option<u64>, message: impl Into<String>, data: Value) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
+        let name = fault.and_then(|fault| inner.names.get(&fault).cloned());
         let event = Arc::new(Event {
             id: inner.next_id,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             kind,
             fault,
+            name,
             message: message.into(),
             data,
         });
@@ -104,67 +158,99 @@ impl Hub {
         if inner.past.len() > REMEMBERED {
             inner.past.pop_front();
         }
-        // Nobody may be listening.
-        let _ = inner.sender.send(event);
+        if let (Kind::Ended, Some(fault)) = (kind, fault) {
+            inner.names.remove(&fault);
+        }
+        if let Some(sender) = &inner.sender {
+            // Nobody may be listening.
+            let _ = sender.send(event);
+        }
     }
 
     /// How many were published, by kind.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
         inner.counts.clone()
     }
 
     #[expect(dead_code, reason = "told by the reader of the ring buffer, which comes next")]
     /// Tells those who asked for packets of one; it is not remembered, and its number is 0.
     pub(crate) fn pass(&self, fault: Option<u64>, message: impl Into<String>, data: Value) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
+        let Some(packets) = &inner.packets else { return };
         let event = Event {
             id: 0,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             kind: Kind::Packet,
             fault,
+            name: fault.and_then(|fault| inner.names.get(&fault).cloned()),
             message: message.into(),
             data,
         };
         // Nobody may be listening.
-        let _ = inner.packets.send(Arc::new(event));
+        let _ = packets.send(Arc::new(event));
     }
 
     /// The packets that are affected from now on, as long as the receiver is kept: while somebody has one, a
     /// sample of them is read.
-    #[expect(dead_code, reason = "read by the event stream, which comes next")]
     pub(crate) fn packets(&self) -> Receiver<Arc<Event>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).packets.subscribe()
+        self.lock().packets.as_ref().map_or_else(|| broadcast::channel(1).1, Sender::subscribe)
     }
 
     /// Whether somebody listens to packets.
     #[expect(dead_code, reason = "asked by the reader of the ring buffer, which comes next")]
     pub(crate) fn wants_packets(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).packets.receiver_count() > 0
+        self.lock().packets.as_ref().is_some_and(|packets| packets.receiver_count() > 0)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the event stream, which comes next"))]
-    /// What came after the event `after` and is still remembered, and all that comes from now on.
-    pub(crate) fn subscribe(&self, after: u64) -> (Vec<Arc<Event>>, Receiver<Arc<Event>>) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = inner.past.iter().filter(|event| event.id > after).cloned().collect();
-        (missed, inner.sender.subscribe())
+    /// What came after the event `after` and is still remembered, and all that comes from now on; none = only
+    /// that. A number that was not given yet is none of ours: then everything that is remembered.
+    pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
+        let inner = self.lock();
+        let after =
+            after.map_or(inner.next_id.saturating_sub(1), |id| if id < inner.next_id { id } else { 0 });
+        let past: Vec<_> = inner.past.iter().filter(|event| event.id > after).cloned().collect();
+        let first = past.first().map_or(inner.next_id, |event| event.id);
+        // A sender that is gone makes a receiver that has ended.
+        let receiver = inner.sender.as_ref().map_or_else(|| broadcast::channel(1).1, Sender::subscribe);
+        Subscription { past, lost: first.saturating_sub(after).saturating_sub(1), receiver }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::broadcast::error::TryRecvError;
+
     use super::*;
 
     #[test]
     fn who_comes_late_hears_what_was_missed_once() {
         let hub = Hub::new();
+        hub.name(1, Some("db"));
         hub.publish(Kind::Started, Some(1), "one", Value::Null);
         hub.publish(Kind::Ended, Some(1), "two", Value::Null);
-        let (missed, mut receiver) = hub.subscribe(1);
-        assert_eq!(missed.iter().map(|event| event.id).collect::<Vec<_>>(), [2]);
+        let Subscription { past, lost, mut receiver } = hub.subscribe(Some(1));
+        assert_eq!((past.iter().map(|event| event.id).collect::<Vec<_>>(), lost), (vec![2], 0));
+        assert_eq!(past[0].name.as_deref(), Some("db"));
         hub.publish(Kind::Stopped, None, "three", Value::Null);
         assert_eq!(receiver.try_recv().unwrap().id, 3);
         assert!(receiver.try_recv().is_err());
+        hub.close();
+        assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+        assert!(hub.lock().names.is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_and_numbers_of_another_agent_are_not_believed() {
+        let hub = Hub::new();
+        let more = 7;
+        for _ in 0..REMEMBERED + more {
+            hub.publish(Kind::Target, None, "", Value::Null);
+        }
+        let late = hub.subscribe(Some(2));
+        assert_eq!((late.past.len(), late.lost), (REMEMBERED, more as u64 - 2));
+        assert_eq!(hub.subscribe(Some(1_000_000)).past.len(), REMEMBERED);
+        let none = hub.subscribe(None);
+        assert_eq!((none.past.len(), none.lost), (0, 0));
     }
 }

@@ -38,6 +38,12 @@ pub(crate) enum KeeperError {
     /// It is over.
     #[error("the fault `{0}` has ended")]
     Over(String),
+    /// Another fault has the name.
+    #[error("there is a fault `{0}` already")]
+    Taken(String),
+    /// It was changed by somebody else in the meantime.
+    #[error("the fault was changed by somebody else at the same time")]
+    Changed,
     /// The safety lever is engaged.
     #[error("faults are stopped: {0}")]
     Stopped(String),
@@ -231,10 +237,58 @@ impl Keeper {
         let ids = drafts.iter().map(|fault| fault.id).collect();
         for fault in drafts {
             self.ledger.started(fault.id);
+            self.hub.name(fault.id, fault.new.name.as_deref());
             self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
             self.book.add(fault);
         }
         Ok(ids)
+    }
+
+    /// Holds a fault in another way, under the same number. `was` is the body that the change was made from; with
+    /// `is_anew` its time begins anew. On an error nothing has changed.
+    pub(crate) fn amend(
+        &mut self,
+        id: u64,
+        was: Option<&Value>,
+        new: NewFault,
+        is_anew: bool,
+    ) -> Result<(), KeeperError> {
+        self.may_begin(new.name.as_deref(), Some(id))?;
+        let old = self.book.active_mut(id).ok_or_else(|| KeeperError::Over(id.to_string()))?;
+        if was.is_some_and(|was| *was != old.new.body) {
+            return Err(KeeperError::Changed);
+        }
+        let full =
+            || EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned());
+        let fault = self.book.amend(id, new, now(), is_anew).ok_or_else(full)?;
+        let rules = self.book.rules(&[id], std::slice::from_ref(&fault));
+        if let Some(engine) = &mut self.engine {
+            engine.place(&rules)?;
+        }
+        // After the change, as above.
+        let stats = self.by_slot();
+        self.hub.name(id, fault.new.name.as_deref());
+        self.hub.publish(Kind::Changed, Some(id), &fault.new.set.name, Value::Null);
+        self.book.change(fault, &stats);
+        Ok(())
+    }
+
+    /// Refuses a fault while the lever is pulled, or with the name of another one than `own`.
+    pub(crate) fn may_begin(&self, name: Option<&str>, own: Option<u64>) -> Result<(), KeeperError> {
+        if let Some(why) = &self.stopped {
+            return Err(KeeperError::Stopped(why.clone()));
+        }
+        let is_other =
+            |fault: &&Fault| name.is_some() && fault.new.name.as_deref() == name && Some(fault.id) != own;
+        match self.book.active().find(is_other) {
+            Some(_) => Err(KeeperError::Taken(name.unwrap_or_default().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// How the engine goes about its work.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        self.options.clone()
     }
 
     /// Ends one.

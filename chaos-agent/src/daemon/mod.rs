@@ -11,14 +11,18 @@ mod reload;
 mod socket;
 pub(crate) mod why;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
 
 pub(crate) use self::{
     book::{Fault, NewFault, State},
-    events::Hub,
+    events::{Event, Hub, Kind, Subscription},
     keeper::{Handle, KeeperError, now},
 };
 use crate::{
@@ -27,6 +31,9 @@ use crate::{
     engine::EngineOptions,
     safety::Limits,
 };
+
+/// How long open connections may take to end when the agent does.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Listens until SIGTERM or SIGINT, then ends every fault.
 ///
@@ -60,16 +67,27 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) ->
             _ = interrupt.recv() => {}
         }
     };
-    let app = App { keeper: handle.clone(), hub, config: live.clone() };
+    let app = App { keeper: handle.clone(), hub: hub.clone(), config: live.clone() };
+    let (leave, left) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, api::router(app)).with_graceful_shutdown(async {
+        let _ = left.await;
+    });
+    let mut serving = tokio::spawn(serving.into_future());
     let served = tokio::select! {
-        served = async { axum::serve(listener, api::router(app)).await } => served,
+        served = &mut serving => served.context("listening failed")?,
         () = ended => Ok(()),
     };
     reloads.abort();
     // Nobody new is let in while the faults end.
     drop(socket);
+    let _ = leave.send(());
     let stopped = handle.end().await;
     drop(handle);
+    // Whoever listens hears of the ends, and then the end; who does not read is not waited for.
+    hub.close();
+    if !serving.is_finished() {
+        let _ = timeout(LAST_WORDS, serving).await;
+    }
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     served.context("listening failed")?;
     stopped.context("the faults ended, but taking them down failed")?;

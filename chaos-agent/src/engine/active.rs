@@ -63,6 +63,11 @@ impl Active {
     /// The clock starts.
     pub(super) fn arm(&mut self) {
         self.armed_ns = boot_ns();
+        self.set_end();
+    }
+
+    /// So long after it was armed.
+    pub(super) fn set_end(&mut self) {
         let length = self.spec.schedule.duration.map_or(CAP_NS, nanos);
         self.expires_ns = self.armed_ns.saturating_add(length);
     }

@@ -1,7 +1,12 @@
 //! Changing the set of faults while it is held.
 
+use std::time::Duration;
+
 use super::{Engine, active::Active, types::EngineError};
-use crate::{datapath::CAPACITY, spec::RuleSpec};
+use crate::{
+    datapath::CAPACITY,
+    spec::{RuleSpec, Schedule},
+};
 
 /// Refuses more rules than there are slots.
 pub(super) fn check_number(rules: usize) -> Result<(), EngineError> {
@@ -23,7 +28,7 @@ impl Engine {
     }
 
     /// Replaces the whole set at once. Rules that stay the same, in the same slot, keep their memory, counters
-    /// and clock.
+    /// and clock; one that differs only in how long it lasts does so as well, and ends so long after it began.
     ///
     /// # Errors
     /// A rule cannot be armed; then the set is what it was before.
@@ -32,8 +37,9 @@ impl Engine {
         if let Some((slot, _)) = rules.iter().find(|(slot, _)| *slot >= CAPACITY) {
             return Err(EngineError::Refused(format!("no slot {slot}; there are {CAPACITY}")));
         }
-        let is_of =
-            |active: &Active, (slot, spec): &(u32, RuleSpec)| active.slot == *slot && active.spec == *spec;
+        let is_of = |active: &Active, (slot, spec): &(u32, RuleSpec)| {
+            active.slot == *slot && active.spec == lasting(spec, active.spec.schedule.duration)
+        };
         let mut fresh = Vec::new();
         for rule in rules.iter().filter(|rule| !self.actives.iter().any(|active| is_of(active, rule))) {
             fresh.push(Active::find(&rule.1, rule.0)?);
@@ -45,11 +51,13 @@ impl Engine {
         kept.extend(fresh);
         kept.sort_by_key(|active| active.slot);
         self.actives = kept;
+        let lengths = self.set_lengths(rules);
         let changed = self.prepare().and_then(|()| {
             self.release(gone.iter());
             self.swap(&slots)
         });
         let Err(error) = changed else { return Ok(()) };
+        self.set_lengths(&lengths);
         self.actives.retain(|active| !slots.contains(&active.slot));
         self.actives.extend(gone);
         self.actives.sort_by_key(|active| active.slot);
@@ -58,4 +66,25 @@ impl Engine {
         }
         Err(error)
     }
+
+    /// Lets the rules that are kept last as long as these say; what they were before.
+    fn set_lengths(&mut self, rules: &[(u32, RuleSpec)]) -> Vec<(u32, RuleSpec)> {
+        let mut before = Vec::new();
+        for (slot, spec) in rules {
+            let changed = |active: &&mut Active| {
+                active.slot == *slot && active.spec.schedule.duration != spec.schedule.duration
+            };
+            for active in self.actives.iter_mut().filter(changed) {
+                before.push((*slot, active.spec.clone()));
+                active.spec.schedule.duration = spec.schedule.duration;
+                active.set_end();
+            }
+        }
+        before
+    }
+}
+
+/// The rule, lasting so long.
+fn lasting(spec: &RuleSpec, duration: Option<Duration>) -> RuleSpec {
+    RuleSpec { schedule: Schedule { duration, ..spec.schedule }, ..spec.clone() }
 }

@@ -10,10 +10,9 @@ use crate::{
         args::FlowsArgs,
         failure::Exit,
         output::{self, Stream},
-        rule,
+        request,
     },
     flows::{self, Conversation, Flow},
-    targets,
 };
 
 /// The line of `--json`.
@@ -29,9 +28,7 @@ struct FlowsLine<'a> {
 
 /// Shows who a target talks to now.
 pub(crate) fn run(args: &FlowsArgs, json: bool) -> Result<ExitCode> {
-    rule::refuse_remote(&args.target, "chaos flows host")?;
-    let place = targets::resolve(&args.target)?;
-    let flows = flows::list(&place)?;
+    let flows = request::flows(&args.target)?;
     if json {
         let conversations = flows::conversations(&flows);
         let line =

@@ -1,0 +1,46 @@
+//! How the agent itself is.
+
+use std::time::Duration;
+
+use axum::{extract::State, http::StatusCode, response::Json};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::problem::Problem;
+use crate::daemon::Handle;
+
+/// Setting a fault takes some 100 ms at most; a thread that is silent for longer is stuck.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
+    let stopped = timeout(READY_WITHIN, handle.ask(|keeper| Ok(keeper.stopped().map(str::to_owned)))).await;
+    let late = |_| {
+        let what = format!("the thread that holds the faults did not answer within {READY_WITHIN:?}");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, what)
+    };
+    Ok(Json(json!({"ready": true, "stopped": stopped.map_err(late)??})))
+}
+
+pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
+    let (active, stopped, unmatched, error) = handle
+        .ask(|keeper| {
+            let stopped = keeper.stopped().map(str::to_owned);
+            Ok((keeper.active(), stopped, keeper.unmatched(), keeper.last_error()))
+        })
+        .await?;
+    let error = error.map(
+        |(when, what)| json!({"time": humantime::format_rfc3339_millis(when).to_string(), "message": what}),
+    );
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "faults": active,
+        "stopped": stopped,
+        "unmatched": unmatched,
+        "last_error": error,
+    })))
+}
