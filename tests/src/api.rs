@@ -1,17 +1,12 @@
 //! A running `chaos agent` and questions to it.
 
-use std::{
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::Write as _, net::SocketAddr, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::chaos::Chaos;
+use crate::chaos::{Chaos, kind};
 
 /// How long an answer may take on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -34,6 +29,26 @@ pub struct Answer {
     pub head: String,
     /// The body, if it is JSON.
     pub body: Value,
+}
+
+impl Answer {
+    /// Reads what comes until the other end closes.
+    ///
+    /// # Errors
+    /// When that is no answer.
+    pub fn read(mut from: impl std::io::Read) -> Result<Self> {
+        let mut text = String::new();
+        // Who refuses a body may end the connection before it was read.
+        if let Err(error) = from.read_to_string(&mut text)
+            && text.is_empty()
+        {
+            return Err(error).context("reading the answer");
+        }
+        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text}"))?;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
+        let body = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
+        Ok(Self { status, head: head.to_ascii_lowercase(), body })
+    }
 }
 
 impl Agent {
@@ -61,6 +76,17 @@ impl Agent {
     #[must_use]
     pub fn socket(&self) -> &PathBuf {
         &self.socket
+    }
+
+    /// Where it listens on TCP.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn tcp(&self) -> Result<SocketAddr> {
+        let started = self.chaos.seen().iter().find(|line| kind(line) == Some("started"));
+        let address =
+            started.and_then(|line| line["listen"].as_str()).context("it does not listen on TCP")?;
+        Ok(address.parse()?)
     }
 
     /// Its process.
@@ -139,11 +165,6 @@ impl Asker {
             "{method} {path} HTTP/1.1\r\nhost: chaos\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut text = String::new();
-        stream.read_to_string(&mut text).context("reading the answer")?;
-        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {text}"))?;
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status")?;
-        let body = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
-        Ok(Answer { status, head: head.to_ascii_lowercase(), body })
+        Answer::read(stream)
     }
 }

@@ -116,7 +116,7 @@ fn a_fault_ends_by_itself_by_its_lease_and_by_the_lever() {
         assert_eq!(made.status, 201, "{made:?}");
         assert!(!gets_through(&pair.a));
         let path = format!("/v1/faults/{}", made.body["id"]);
-        wait_until("the end", SOON, || gets_through(&pair.a)).unwrap();
+        wait_until("the end", 2 * SOON, || gets_through(&pair.a)).unwrap();
         wait_until(why, SOON, || {
             let shown = agent.ask("GET", &path, &Value::Null).unwrap();
             shown.body["state"] == "ended" && shown.body["why"].as_str().unwrap().contains(why)
@@ -124,10 +124,10 @@ fn a_fault_ends_by_itself_by_its_lease_and_by_the_lever() {
         .unwrap();
     };
     let mut short = partition(&pair.a);
-    short["duration"] = "2s".into();
+    short["duration"] = "4s".into();
     ends(&short, "its time is over");
     let mut leased = partition(&pair.a);
-    leased["lease"] = "2s".into();
+    leased["lease"] = "4s".into();
     ends(&leased, "its lease");
 
     let made = agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap();

@@ -5,15 +5,20 @@
 
 mod asked;
 mod body;
+mod caller;
 mod capabilities;
 mod events;
 mod faults;
 mod flows;
+mod gate;
 mod idempotency;
 mod json;
 mod metrics;
+mod pace;
+mod patience;
 mod problem;
 mod routes;
+mod serve;
 mod status;
 
 use axum::{
@@ -24,14 +29,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+#[expect(unused_imports, reason = "handlers name it when they write the audit log, which comes next")]
+pub(crate) use self::caller::Caller;
+pub(crate) use self::serve::{Listener, serve};
 use self::{idempotency::Answers, problem::Problem};
 use crate::{
     config::Live,
     daemon::{Handle, Hub},
 };
-
-/// A fault is a few hundred bytes, a whole set of them some more.
-const BODY_BYTES: usize = 1 << 20;
 
 /// What the answers are made of.
 #[derive(Clone, Debug)]
@@ -41,7 +46,6 @@ pub(crate) struct App {
     /// Tells what happens.
     pub(crate) hub: Hub,
     /// What was configured.
-    #[expect(dead_code, reason = "read by what limits requests, which comes next")]
     pub(crate) config: Live,
 }
 
@@ -58,7 +62,7 @@ impl FromRef<App> for Hub {
 }
 
 /// Everything that can be asked.
-pub(crate) fn router(app: App) -> Router {
+fn router(app: App) -> Router {
     let mut router = Router::new();
     for route in routes::all() {
         router = router.route(route.path, asked::checked(&route));
@@ -67,7 +71,8 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(Extension(Answers::default()))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        // The gate has read it, and knows how long it may be.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::map_response(problem::of_library))
         .with_state(app)
 }

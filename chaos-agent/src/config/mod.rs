@@ -141,6 +141,8 @@ settings! {
         "So many requests a second of one caller (user, or address); 0 = any number";
     "limits.connections" Start limits_connections: u32 = 256;
         "So many connections at once, of each listener; more wait";
+    "limits.idle" Reload limits_idle: Duration = Duration::from_secs(30);
+        "A connection that asks nothing, asks or reads too slowly for so long is closed; streams of events stay";
     "log.level" Reload log_level: LogLevel = LogLevel::Info;
         "How much of its own work it logs to stderr";
     "log.json" Start log_json: bool = false;

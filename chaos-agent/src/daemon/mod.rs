@@ -1,9 +1,11 @@
 //! `chaos agent`: holds the faults of whoever asks for them over its socket.
 //!
 //! `keeper` is the one thread that touches the engine, `book` what it knows about faults, `events` what
-//! happened to them, `socket` where it listens, `reload` SIGHUP; `api` speaks HTTP.
+//! happened to them, `socket` where it listens, `credentials` what TCP
+//! needs, `reload` SIGHUP; `api` speaks HTTP.
 
 mod book;
+mod credentials;
 mod events;
 mod keeper;
 mod observe;
@@ -11,23 +13,26 @@ mod reload;
 mod socket;
 pub(crate) mod why;
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    sync::watch,
     time::timeout,
 };
 
 pub(crate) use self::{
     book::{Fault, NewFault, State},
+    credentials::Credentials,
     events::{Event, Hub, Kind, Subscription},
     keeper::{Handle, KeeperError, now},
 };
 use crate::{
-    api::{self, App},
-    config::Live,
+    api::{self, App, Listener},
+    cli::Failure,
+    config::{ConfigError, Live},
     engine::EngineOptions,
     safety::Limits,
 };
@@ -35,11 +40,20 @@ use crate::{
 /// How long open connections may take to end when the agent does.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// Where it listens.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Listening {
+    /// The Unix socket.
+    pub(crate) socket: PathBuf,
+    /// TCP, with the port that was chosen for port 0.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
 /// Listens until SIGTERM or SIGINT, then ends every fault.
 ///
 /// # Errors
 /// Another agent listens there; the socket cannot be made; faults could not be taken down.
-pub(crate) fn run(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) -> Result<()> {
+pub(crate) fn run(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -48,19 +62,28 @@ pub(crate) fn run(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path))
     runtime.block_on(serve(live, engine, ready))
 }
 
-async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) -> Result<()> {
+async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening)) -> Result<()> {
     // Before anything can be armed: from here on a signal ends the faults instead of us.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
     let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
     let config = live.now();
     Limits::from(config.as_ref()).apply();
+    let refused = |error: ConfigError| Failure::refused(error.to_string());
+    let credentials = Credentials::new(credentials::read(&config).map_err(refused)?);
+    let tcp = match config.listen {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("listening at {address}"))?)
+        }
+        None => None,
+    };
     let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
     let hub = Hub::new();
     let (handle, thread) =
         keeper::start(engine, live.clone(), hub.clone()).context("starting the keeper's thread")?;
-    let reloads = tokio::spawn(reload::at(hangup, live.clone(), hub.clone()));
-    ready(socket.path());
+    let reloads = tokio::spawn(reload::at(hangup, live.clone(), credentials.clone(), hub.clone()));
+    let listen = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+    ready(&Listening { socket: socket.path().to_owned(), listen });
     let ended = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -68,19 +91,17 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) ->
         }
     };
     let app = App { keeper: handle.clone(), hub: hub.clone(), config: live.clone() };
-    let (leave, left) = oneshot::channel::<()>();
-    let serving = axum::serve(listener, api::router(app)).with_graceful_shutdown(async {
-        let _ = left.await;
-    });
-    let mut serving = tokio::spawn(serving.into_future());
-    let served = tokio::select! {
-        served = &mut serving => served.context("listening failed")?,
-        () = ended => Ok(()),
-    };
+    let listeners = std::iter::once(Listener::Unix(listener)).chain(tcp.map(Listener::Tcp)).collect();
+    let (leave, left) = watch::channel(false);
+    let mut serving = tokio::spawn(api::serve(listeners, app, credentials, left));
+    tokio::select! {
+        _ = &mut serving => {}
+        () = ended => {}
+    }
     reloads.abort();
     // Nobody new is let in while the faults end.
     drop(socket);
-    let _ = leave.send(());
+    let _ = leave.send(true);
     let stopped = handle.end().await;
     drop(handle);
     // Whoever listens hears of the ends, and then the end; who does not read is not waited for.
@@ -89,7 +110,6 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Path)) ->
         let _ = timeout(LAST_WORDS, serving).await;
     }
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    served.context("listening failed")?;
     stopped.context("the faults ended, but taking them down failed")?;
     anyhow::ensure!(matches!(joined, Ok(Ok(()))), "the keeper's thread failed");
     Ok(())

@@ -3,7 +3,10 @@
 use serde_json::json;
 use tokio::signal::unix::Signal;
 
-use super::events::{Hub, Kind};
+use super::{
+    credentials::{self, Credentials},
+    events::{Hub, Kind},
+};
 use crate::{
     cli::log,
     config::{Live, Reloaded},
@@ -11,11 +14,19 @@ use crate::{
 };
 
 /// Reads it again at every signal. A wrong one changes nothing.
-pub(super) async fn at(mut hangup: Signal, live: Live, hub: Hub) {
+pub(super) async fn at(mut hangup: Signal, live: Live, held: Credentials, hub: Hub) {
     while hangup.recv().await.is_some() {
-        match live.reload(|_| Ok(())) {
+        let mut fresh = None;
+        // Files are read again even where their names are the same: keys and certificates are renewed in place.
+        match live.reload(|config| {
+            fresh = Some(credentials::read(config)?);
+            Ok(())
+        }) {
             Ok(reloaded) => {
                 Limits::from(live.now().as_ref()).apply();
+                if let Some(fresh) = fresh {
+                    held.replace(fresh);
+                }
                 log::set_level(live.now().log_level);
                 let what = told(&reloaded);
                 tracing::info!("{what}");

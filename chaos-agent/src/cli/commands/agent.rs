@@ -32,11 +32,15 @@ pub(crate) fn run(args: &AgentArgs, global: &GlobalArgs) -> Result<ExitCode> {
     log::start(loaded.config.log_level, loaded.config.log_json);
     privileges::require()?;
     let live = Live::new(loaded.config, sources);
-    daemon::run(&live, plan::engine_options_for(args.attach), |path| {
+    daemon::run(&live, plan::engine_options_for(args.attach), |at| {
         let told = if global.json {
-            output::json(Stream::Out, &serde_json::json!({"type": "started", "socket": path}))
+            output::json(
+                Stream::Out,
+                &serde_json::json!({"type": "started", "socket": at.socket, "listen": at.listen}),
+            )
         } else {
-            output::line(Stream::Out, &format!("listening at {}", path.display()))
+            let tcp = at.listen.map(|address| format!(" and {address}")).unwrap_or_default();
+            output::line(Stream::Out, &format!("listening at {}{tcp}", at.socket.display()))
         };
         // Nobody may be reading.
         let _ = told;
