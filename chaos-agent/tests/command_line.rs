@@ -34,8 +34,15 @@ impl Drop for Scratch {
     }
 }
 
+/// An agent of this machine is never asked.
+fn command(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env("CHAOS_STANDALONE", "1").env_remove("CHAOS_SOCKET");
+    command
+}
+
 fn chaos(args: &str) -> Output {
-    Command::new(CHAOS).args(args.split_whitespace()).output().unwrap()
+    command(Path::new(CHAOS)).args(args.split_whitespace()).output().unwrap()
 }
 
 /// Runs a copy of the binary that nobody can reach, as nobody.
@@ -45,7 +52,7 @@ fn chaos_unprivileged(args: &str, test: &str) -> Output {
     // By another process: a fork of a neighbouring test would inherit our descriptor for writing, and a
     // program that somebody has open for writing cannot be executed (ETXTBSY, execve(2)).
     assert!(Command::new("cp").args([Path::new(CHAOS), &binary]).status().unwrap().success());
-    let mut command = Command::new(&binary);
+    let mut command = command(&binary);
     command.args(args.split_whitespace()).current_dir("/");
     if nix::unistd::geteuid().is_root() {
         command.gid(NOBODY).uid(NOBODY);

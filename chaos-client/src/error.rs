@@ -8,7 +8,6 @@ use crate::Place;
 
 /// Why there is no answer, or why it is no.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// Nobody listens there: no agent was started, or it is gone and only its socket is left.
     #[error("no agent listens at {place}: {error}")]

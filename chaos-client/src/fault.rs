@@ -15,6 +15,8 @@ use crate::{Client, Error, FaultView, NewFault, State, Stats};
 
 /// The lease of a fault that was not given one.
 const LEASE: Duration = Duration::from_secs(5);
+/// How long one lasts that was not told.
+const DURATION: Duration = Duration::from_mins(1);
 /// The longest time between two renewals.
 const RENEW: Duration = Duration::from_secs(1);
 /// Healing because the handle went does not hold its thread longer than this: the lease does the rest.
@@ -48,6 +50,7 @@ pub struct Fault {
 impl Fault {
     pub(crate) fn hold(client: &Client, fault: NewFault) -> Result<Self, Error> {
         let fault = if fault.body().contains_key("lease") { fault } else { fault.lease(LEASE) };
+        let fault = if fault.body().contains_key("duration") { fault } else { fault.duration(DURATION) };
         let view = client.create(&fault)?;
         // What the agent says is left of it is the lease in its own words.
         let lease = view.lease_remaining_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());

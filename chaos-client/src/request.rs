@@ -52,7 +52,7 @@ impl NewFault {
         self.set("name", name.into())
     }
 
-    /// How long it lasts at most; the agent's default is one minute.
+    /// How long it lasts at most. A fault must have an end: a held one lasts a minute unless told.
     #[must_use]
     pub fn duration(self, duration: Duration) -> Self {
         self.set("duration", time(duration))

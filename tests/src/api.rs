@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::chaos::{Chaos, kind};
+use crate::chaos::{self, Chaos, kind};
 
 /// How long an answer may take on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -18,6 +18,27 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 pub struct Agent {
     chaos: Chaos,
     socket: PathBuf,
+}
+
+/// Runs a test of the command line twice: working alone, and asking an agent.
+///
+/// # Errors
+/// When the agent does not start or does not end well.
+pub fn both_ways(test: impl Fn()) -> Result<()> {
+    /// Also when the test panics.
+    struct Alone;
+    impl Drop for Alone {
+        fn drop(&mut self) {
+            chaos::ask(None);
+        }
+    }
+    test();
+    let agent = Agent::start("")?;
+    let alone = Alone;
+    chaos::ask(Some(agent.socket().clone()));
+    test();
+    drop(alone);
+    agent.stop()
 }
 
 /// What it said.

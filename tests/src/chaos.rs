@@ -5,7 +5,10 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Output, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -47,7 +50,16 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `chaos` with these arguments (split at white space), known to [`crate::snapshot`] as ours.
+/// The socket of the agent that [`command`] asks; none = it works alone.
+static AGENT: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// From now on [`command`] asks the agent at this socket, or works alone.
+pub fn ask(agent: Option<PathBuf>) {
+    *AGENT.lock().unwrap_or_else(PoisonError::into_inner) = agent;
+}
+
+/// `chaos` with these arguments (split at white space), known to [`crate::snapshot`] as ours. An agent of this
+/// machine that is not ours is never asked.
 ///
 /// # Errors
 /// When the binary is missing.
@@ -55,6 +67,10 @@ pub fn command(arguments: &str) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command.args(arguments.split_whitespace());
     command.env(RUN_VARIABLE, std::process::id().to_string());
+    match AGENT.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        Some(socket) => command.env("CHAOS_SOCKET", socket).env_remove("CHAOS_STANDALONE"),
+        None => command.env("CHAOS_STANDALONE", "1").env_remove("CHAOS_SOCKET"),
+    };
     Ok(command)
 }
 

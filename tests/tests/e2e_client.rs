@@ -111,7 +111,10 @@ fn refusals_say_where_and_what() {
     assert_eq!((problem.status, problem.errors[0].pointer.as_str()), (422, "/faults/loss"), "{problem:?}");
     assert!(refused.to_string().contains("ten"), "{refused}");
     assert!(client.show("7").expect_err("there is none").is_gone());
-    assert!(client.validate(&NewFault::on("netns:x").fault("loss", "1%")).is_ok());
+    let pair = Pair::new().unwrap();
+    assert!(client.validate(&partition(&pair.a)).is_ok());
+    assert!(client.explain(&partition(&pair.a)).unwrap().to_string().contains(pair.a.name()));
+    assert_eq!(client.status().unwrap().faults, 0, "nothing is set");
 
     let quick = client.clone().with_limit(Duration::from_millis(300));
     agent.chaos().process().signal(Signal::SIGSTOP).unwrap();

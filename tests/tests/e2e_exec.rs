@@ -10,6 +10,7 @@ use std::{
 };
 
 use chaos_tests::{
+    api::both_ways,
     chaos,
     lab::{
         alone, process,
@@ -67,6 +68,11 @@ fn ingress_of_the_command_is_hit_too() {
 #[test]
 fn exit_codes_are_the_commands_unless_nothing_matched() {
     require_root!();
+    let _alone = alone().unwrap();
+    both_ways(exit_codes).unwrap();
+}
+
+fn exit_codes() {
     let pair = Pair::new().unwrap();
     let traffic = format!("ping -q -c 1 -W 1 {B4} >/dev/null");
     for (flags, line, code) in [

@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
 use chaos_tests::{
+    api::both_ways,
     chaos::{self, Chaos},
-    lab::mesh::Mesh,
+    lab::{alone, mesh::Mesh},
     require_root, require_tools,
 };
 
@@ -35,6 +36,11 @@ fn check(mesh: &Mesh, arguments: &str, cut: &[(u8, u8)]) {
 fn two_groups_are_cut_apart_and_keep_together() {
     require_root!();
     require_tools!("ping");
+    let _alone = alone().unwrap();
+    both_ways(two_groups).unwrap();
+}
+
+fn two_groups() {
     let mesh = Mesh::new(5).unwrap();
     let sides = format!("partition {} {}", group(&mesh, &[0, 1]), group(&mesh, &[2, 3, 4]));
     check(&mesh, &sides, &[(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4)]);

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use chaos_tests::{
+    api::both_ways,
     chaos::{self, Chaos},
     lab::{
         alone,
@@ -53,9 +54,13 @@ fn check_partition(pair: &Pair, arguments: &str) {
 fn two_namespaces_are_parted_and_go_on_afterwards() {
     require_root!();
     require_tools!("redis-server");
-    let pair = Pair::new().unwrap();
-    let (a, b) = (pair.a.name(), pair.b.name());
-    check_partition(&pair, &format!("partition netns:{a} netns:{b} --for 3s"));
+    let _alone = alone().unwrap();
+    both_ways(|| {
+        let pair = Pair::new().unwrap();
+        let (a, b) = (pair.a.name(), pair.b.name());
+        check_partition(&pair, &format!("partition netns:{a} netns:{b} --for 3s"));
+    })
+    .unwrap();
 }
 
 #[test]

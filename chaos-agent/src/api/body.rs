@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Fields beside `target`, `faults` and `match`, and the flags they are.
-const WHEN: [(&str, &str); 8] = [
+pub(crate) const WHEN: [(&str, &str); 8] = [
     ("duration", "for"),
     ("start_after", "start-after"),
     ("flap", "flap"),
@@ -27,7 +27,7 @@ const WHEN: [(&str, &str); 8] = [
     ("shadow", "shadow"),
 ];
 /// Fields of `partition`, besides its `sides`.
-const PARTITION: [&str; 6] = ["isolate", "bridge", "ring", "one_way", "mode", "connections"];
+pub(crate) const PARTITION: [&str; 6] = ["isolate", "bridge", "ring", "one_way", "mode", "connections"];
 /// Fields that only the agent knows.
 const OWN: [&str; 3] = ["name", "lease", "confirm"];
 /// The word for `confirm`.

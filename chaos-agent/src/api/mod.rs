@@ -29,6 +29,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+pub(crate) use self::body::{PARTITION, WHEN};
 #[expect(unused_imports, reason = "handlers name it when they write the audit log, which comes next")]
 pub(crate) use self::caller::Caller;
 pub(crate) use self::serve::{Listener, serve};
@@ -84,4 +85,10 @@ async fn unknown(uri: Uri) -> Response {
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let what = format!("{method} is not possible at {}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, what).into_response()
+}
+
+/// What a body asks for, for the tests of what makes bodies; the problem as it is sent.
+#[cfg(test)]
+pub(crate) fn understood(body: &serde_json::Value) -> Result<crate::daemon::NewFault, String> {
+    body::understand(body).map_err(|problem| serde_json::to_string(&problem).unwrap_or_default())
 }

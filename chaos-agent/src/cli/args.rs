@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
+    ask_args::AskArgs,
     fault_flags::FaultFlags,
     groups::{Group, Wanted},
     match_args::MatchArgs,
@@ -115,6 +116,8 @@ pub(crate) struct ExecArgs {
     pub(crate) allow_no_match: bool,
     #[command(flatten)]
     pub(crate) planning: PlanningArgs,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// The command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -225,6 +228,8 @@ pub(crate) struct HoldingArgs {
     pub(crate) yes_whole_host: bool,
     #[command(flatten)]
     pub(crate) planning: PlanningArgs,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 impl HoldingArgs {
@@ -298,6 +303,8 @@ pub(crate) struct StopArgs {
     /// Every fault, whoever set it; the only way there is so far
     #[arg(long, required = true)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 /// `chaos agent`.

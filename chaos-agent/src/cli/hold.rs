@@ -9,7 +9,7 @@ use super::{
     units,
     world::{Wake, World},
 };
-use crate::engine::{Engine, EngineError, Event, RuleStats};
+use crate::engine::{Engine, Event, RuleStats};
 
 /// The engine must hear from us at least this often: lease, restarted targets, stop lever.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
@@ -18,24 +18,24 @@ pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// A fault that matched nothing for this long gets a hint.
 const HINT_AFTER: Duration = Duration::from_secs(5);
 
-/// Armed faults. The engine, or a fake of it in tests.
+/// Armed faults: the engine, an agent that has one, or a fake of it in tests.
 pub(crate) trait Armed: Sized {
-    fn tick(&mut self) -> Result<Vec<Event>, EngineError>;
-    fn stats(&self) -> Result<Vec<RuleStats>, EngineError>;
-    fn stop(self) -> Result<Vec<RuleStats>, EngineError>;
+    fn tick(&mut self) -> Result<Vec<Event>>;
+    fn stats(&self) -> Result<Vec<RuleStats>>;
+    fn stop(self) -> Result<Vec<RuleStats>>;
 }
 
 impl Armed for Engine {
-    fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
-        Self::tick(self)
+    fn tick(&mut self) -> Result<Vec<Event>> {
+        Ok(Self::tick(self)?)
     }
 
-    fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
-        Self::stats(self)
+    fn stats(&self) -> Result<Vec<RuleStats>> {
+        Ok(Self::stats(self)?)
     }
 
-    fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
-        Self::stop(self)
+    fn stop(self) -> Result<Vec<RuleStats>> {
+        Ok(Self::stop(self)?)
     }
 }
 
@@ -185,8 +185,8 @@ pub(crate) fn not_confirmed() -> String {
 
 /// Any error of the engine, for the tests of what is made of it.
 #[cfg(test)]
-pub(crate) fn some_engine_error() -> EngineError {
-    EngineError::Stopped
+pub(crate) fn some_engine_error() -> crate::engine::EngineError {
+    crate::engine::EngineError::Stopped
 }
 
 #[cfg(test)]
@@ -242,17 +242,21 @@ mod tests {
     }
 
     impl Armed for Fake {
-        fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
+        fn tick(&mut self) -> Result<Vec<Event>> {
             self.ticks.set(self.ticks.get() + 1);
-            if self.fail_at == Some(self.ticks.get()) { Err(some_engine_error()) } else { Ok(Vec::new()) }
+            if self.fail_at == Some(self.ticks.get()) {
+                Err(some_engine_error().into())
+            } else {
+                Ok(Vec::new())
+            }
         }
 
-        fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
+        fn stats(&self) -> Result<Vec<RuleStats>> {
             let egress = Counters { matched_packets: u64::from(self.ticks.get()), ..Counters::default() };
             Ok(vec![RuleStats { name: "fake".to_owned(), egress, ..RuleStats::default() }])
         }
 
-        fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
+        fn stop(self) -> Result<Vec<RuleStats>> {
             self.stopped.set(true);
             self.stats()
         }

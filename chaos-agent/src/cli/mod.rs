@@ -5,6 +5,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod ask_args;
+mod body;
 mod commands;
 mod failure;
 mod fault_flags;
@@ -17,6 +19,7 @@ mod output;
 mod peer;
 mod plan;
 mod privileges;
+mod remote;
 mod report;
 pub(crate) mod request;
 mod resolve;
@@ -33,7 +36,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 
 use anyhow::Result;
 use clap::{
-    Parser as _,
+    ArgMatches, CommandFactory as _, FromArgMatches as _,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -48,7 +51,7 @@ pub(crate) use self::{
 /// 4 nothing matched, 1 other; for `exec` the command's own code unless that is 0.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = parse(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit());
+    let (cli, matches) = parse(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit());
     if !matches!(cli.command, Command::Agent(_)) {
         log::start(log::level_of(cli.global.log_level), false);
     }
@@ -56,7 +59,7 @@ pub fn run() -> ExitCode {
     let json = cli.global.json;
     // The stdout of `exec` is its command's.
     let results = if matches!(cli.command, Command::Exec(_)) { Stream::Err } else { Stream::Out };
-    let result = dispatch(cli);
+    let result = dispatch(cli, &matches);
     output::clear_live();
     result.unwrap_or_else(|error| {
         if reader_went_away(&error) {
@@ -72,9 +75,15 @@ pub fn run() -> ExitCode {
 }
 
 /// Reads a command line; to clap's own advice it adds the one that it cannot know.
-fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
     let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).cloned();
-    Cli::try_parse_from(optional_values::join(words)).map_err(|mut error| {
+    let mut grammar = Cli::command();
+    let matches = grammar.try_get_matches_from_mut(optional_values::join(words));
+    let read = matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
+        Ok((cli, matches))
+    });
+    read.map_err(|mut error| {
         let unexpected = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
         let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
         if !unexpected.starts_with('-')
@@ -99,13 +108,14 @@ fn reader_went_away(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn dispatch(cli: Cli) -> Result<ExitCode> {
+fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
     let json = cli.global.json;
+    let body = || body::of(matches);
     match cli.command {
-        Command::Exec(args) => commands::exec::run(&args, json),
+        Command::Exec(args) => commands::exec::run(&args, body, json),
         Command::Agent(args) => commands::agent::run(&args, &cli.global),
-        Command::Inject(args) => commands::inject::run(&args, json),
-        Command::Partition(args) => commands::partition::run(&args, json),
+        Command::Inject(args) => commands::inject::run(&args, body, json),
+        Command::Partition(args) => commands::partition::run(&args, body, json),
         Command::Flows(args) => commands::flows::run(&args, json),
         Command::Stop(args) => commands::stop::run(&args, json),
         Command::Doctor => commands::doctor::run(json),

@@ -31,6 +31,19 @@ pub(crate) fn require() -> Result<(), Failure> {
     check(status.capeff, nix::unistd::geteuid().is_root(), &binary(), &invocation())
 }
 
+/// Refuses unless we are root; `why` is what needs it.
+pub(crate) fn require_root(why: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("this needs root: {why}")).mend(format!("sudo {}", invocation())))
+}
+
+/// Whether this process has what arming a fault takes.
+pub(crate) fn are_there() -> bool {
+    require().is_ok()
+}
+
 fn check(effective: u64, root: bool, binary: &Path, invocation: &str) -> Result<(), Failure> {
     let has = |bit: u32| effective & (1 << bit) != 0;
     let missing: Vec<&str> = NEEDED

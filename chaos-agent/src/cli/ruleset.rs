@@ -1,8 +1,10 @@
 //! Several rules that the user sees as one fault: one name, one set of counters, one change.
 
+use anyhow::Result;
+
 use super::hold::Armed;
 use crate::{
-    engine::{EngineError, Event, RuleStats},
+    engine::{Event, RuleStats},
     spec::RuleSpec,
 };
 
@@ -36,15 +38,15 @@ pub(crate) struct AsOne<A> {
 }
 
 impl<A: Armed> Armed for AsOne<A> {
-    fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
+    fn tick(&mut self) -> Result<Vec<Event>> {
         self.armed.tick()
     }
 
-    fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
+    fn stats(&self) -> Result<Vec<RuleStats>> {
         Ok(vec![total(&self.name, &self.armed.stats()?)])
     }
 
-    fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
+    fn stop(self) -> Result<Vec<RuleStats>> {
         Ok(vec![total(&self.name, &self.armed.stop()?)])
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as users type it: what is read, what is refused and with which words.
 
+mod bodies;
 mod sets;
 
 use std::{net::IpAddr, time::Duration};
@@ -20,7 +21,7 @@ use crate::{
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     let words: Vec<_> = std::iter::once("chaos").chain(line.split_whitespace()).map(Into::into).collect();
-    super::parse(&words)
+    super::parse(&words).map(|(cli, _)| cli)
 }
 
 /// The rule that a command line stands for, if it is one; every name has the same two addresses.

@@ -33,6 +33,7 @@ use self::{
     resets::Resets, site::Site,
 };
 pub use self::{
+    registry::is_anybody_registered,
     stop::stop_all,
     sweep::sweep,
     types::{

@@ -127,6 +127,12 @@ pub(super) fn others() -> Vec<Other> {
     .collect()
 }
 
+/// Whether somebody holds faults, or was killed when he did. Needs no privileges.
+#[must_use]
+pub fn is_anybody_registered() -> bool {
+    TAGS.into_iter().any(|tag| path_of(tag).exists())
+}
+
 /// Removes a file that a killed process left.
 pub(super) fn forget(other: &Other) {
     let _ = fs::remove_file(&other.path);

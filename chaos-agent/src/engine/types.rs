@@ -6,7 +6,7 @@ use chaos_common::{
     abi::{Count, Tally},
     compile::CompileError,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     datapath::{AttachMode, DatapathError, DirectionCounters},
@@ -121,7 +121,8 @@ macro_rules! counters {
     ($( $count:ident: $packets:ident, $bytes:ident; )+) => {
         /// Exact counters of one rule and direction: wire packets, and bytes of their frames from the MAC
         /// header on. What each is for says [`Count`].
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         #[expect(missing_docs, reason = "every field is a `Count` and a unit")]
         pub struct Counters {
             $( pub $packets: u64, pub $bytes: u64, )+

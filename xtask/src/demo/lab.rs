@@ -285,7 +285,7 @@ impl<'a> Lab<'a> {
         }
         let mut command = Command::new(&self.options.chaos);
         command.args(args).current_dir("/").process_group(0);
-        command.env(machine::MARK, std::process::id().to_string());
+        command.env(machine::MARK, std::process::id().to_string()).env("CHAOS_STANDALONE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| process::line(&command))?;
         let stdout = child.stdout.take().context("output of chaos")?;

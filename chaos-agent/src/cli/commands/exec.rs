@@ -3,6 +3,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
+use chaos_client::Client;
+use serde_json::{Map, Value};
 
 use super::holding;
 use crate::{
@@ -13,14 +15,15 @@ use crate::{
         hold::Armed,
         output::{self, Stream},
         plan, privileges,
+        remote::{self, Remote},
         report::{End, Reporter, Started, Summary},
         resolve, rule,
-        ruleset::AsOne,
+        ruleset::{AsOne, RuleSet},
+        units,
     },
-    engine::{Engine, EngineError, EngineOptions},
+    engine::{Engine, EngineOptions},
     exec::{self, ExitOutcome, Prepared},
     guard::Guard,
-    spec::RuleSpec,
     targets::Target,
 };
 
@@ -72,7 +75,11 @@ impl Ended for ExitOutcome {
 }
 
 /// Runs a command whose network is broken. Does not return when the command's own end is also ours.
-pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn run(
+    args: &ExecArgs,
+    body: impl FnOnce() -> Map<String, Value>,
+    json: bool,
+) -> Result<ExitCode> {
     if plan::wanted(&args.planning) {
         let own = Target::Cgroup(Hierarchy::discover()?.own_path()?);
         let set = rule::exec(args, &own, &|name| resolve::addresses(&own, name))?;
@@ -80,19 +87,45 @@ pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
         return plan::print(&set.rules, &args.planning, json, Some(remark));
     }
     let set = rule::check_exec(args)?;
-    privileges::require()?;
-    holding::require(&set)?;
+    let agent = remote::choose_unless_forced(&args.ask, args.planning.attach)?;
+    if agent.is_some() {
+        privileges::require_root("a cgroup for the command is made here, not by the agent")?;
+    } else {
+        privileges::require()?;
+        holding::require(&set)?;
+    }
     if let Some(warning) = exec::client_warning(&args.command) {
         output::warn(&warning);
     }
     let guard = Guard::start().context("the process that cleans up after a kill cannot be started")?;
     let options = EngineOptions { guard: Some(guard.clone()), ..plan::engine_options(&args.planning) };
     let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
-    let (ended, exit) = supervise(ready, args, |rules| Engine::start(rules, &options), json)?;
+    let (ended, exit) = match &agent {
+        Some(client) => {
+            supervise(ready, args, |set, target| by_agent(client, body(), set, target, args), json)?
+        }
+        None => supervise(ready, args, |set, _| by_engine(set, &options), json)?,
+    };
     match exit {
         Some(exit) => Ok(exit.into()),
         None => ended.exit(),
     }
+}
+
+fn by_engine(set: &RuleSet, options: &EngineOptions) -> Result<AsOne<Engine>> {
+    Ok(AsOne { name: set.name.clone(), armed: Engine::start(&set.rules, options)? })
+}
+
+fn by_agent(
+    client: &Client,
+    mut body: Map<String, Value>,
+    set: &RuleSet,
+    target: &Target,
+    args: &ExecArgs,
+) -> Result<Remote> {
+    body.insert("target".to_owned(), target.to_string().into());
+    let duration = args.duration.unwrap_or(units::MAX_DURATION);
+    Ok(remote::hold(client, body, &set.name, duration, false)?)
 }
 
 /// Arms the rule for a command that stands ready, runs it, and says how it went. No exit of ours means
@@ -100,15 +133,15 @@ pub(crate) fn run(args: &ExecArgs, json: bool) -> Result<ExitCode> {
 pub(crate) fn supervise<R: Ready, A: Armed>(
     ready: R,
     args: &ExecArgs,
-    arm: impl FnOnce(&[RuleSpec]) -> Result<A, EngineError>,
+    arm: impl FnOnce(&RuleSet, &Target) -> Result<A>,
     json: bool,
 ) -> Result<(R::Ended, Option<Exit>)> {
     // stdout belongs to the command.
     let mut reporter = Reporter::new(json, Stream::Err, false);
     let target = Target::Cgroup(ready.cgroup());
     let set = rule::exec(args, &target, &|name| resolve::addresses(&target, name))?;
-    let armed = arm(&set.rules).context("the fault could not be started, so the command was not run")?;
-    let mut faults = AsOne { name: set.name.clone(), armed };
+    let mut faults =
+        arm(&set, &target).context("the fault could not be started, so the command was not run")?;
     if json {
         reporter.started(&Started {
             rules: vec![set.name.clone()],
@@ -224,16 +257,16 @@ mod tests {
     }
 
     impl Armed for FakeFaults {
-        fn tick(&mut self) -> Result<Vec<Event>, EngineError> {
-            if self.fails { Err(some_engine_error()) } else { Ok(Vec::new()) }
+        fn tick(&mut self) -> Result<Vec<Event>> {
+            if self.fails { Err(some_engine_error().into()) } else { Ok(Vec::new()) }
         }
 
-        fn stats(&self) -> Result<Vec<RuleStats>, EngineError> {
+        fn stats(&self) -> Result<Vec<RuleStats>> {
             let egress = Counters { matched_packets: self.matched, ..Counters::default() };
             Ok(vec![RuleStats { name: "fake".to_owned(), egress, ..RuleStats::default() }])
         }
 
-        fn stop(self) -> Result<Vec<RuleStats>, EngineError> {
+        fn stop(self) -> Result<Vec<RuleStats>> {
             self.stats()
         }
     }
@@ -243,7 +276,7 @@ mod tests {
         let Command::Exec(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!("not exec")
         };
-        let (code, own) = supervise(Fake { code: command }, &args, |_| Ok(faults), false).unwrap();
+        let (code, own) = supervise(Fake { code: command }, &args, |_, _| Ok(faults), false).unwrap();
         own.map_or(code, |exit| i32::from(exit as u8))
     }
 
@@ -273,7 +306,7 @@ mod tests {
         }
         let line = ["chaos", "exec", "--partition", "--", "cmd"];
         let Command::Exec(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not exec") };
-        let armed = |_: &[RuleSpec]| Err::<FakeFaults, _>(some_engine_error());
+        let armed = |_: &RuleSet, _: &Target| Err::<FakeFaults, _>(some_engine_error().into());
         let error = supervise(MustNotRun, &args, armed, false).expect_err("not armed");
         assert!(error.to_string().contains("the command was not run"), "{error}");
     }

@@ -1,16 +1,18 @@
-//! What `inject` and `partition` share: plan or arm, hold, take down.
+//! What `inject` and `partition` share: plan or arm, hold, take down; by ourselves or by an agent.
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use chaos_client::Client;
+use serde_json::{Map, Value};
 
 use crate::{
     cli::{
         args::HoldingArgs,
         failure::{Exit, Failure},
-        hold::{self, CONFIRM_WITHIN, Holding},
+        hold::{self, Armed, CONFIRM_WITHIN, Holding},
         output::{self, Stream},
-        plan, privileges,
+        plan, privileges, remote,
         report::{End, Reporter, Started},
         ruleset::{AsOne, RuleSet},
         world::Terminal,
@@ -21,33 +23,59 @@ use crate::{
     spec::{Connections, Direction, RuleSpec},
 };
 
-/// Arms the rules and holds them.
-pub(crate) fn run(set: &RuleSet, args: &HoldingArgs, json: bool) -> Result<ExitCode> {
-    let Some(first) = set.rules.first() else { return Ok(Exit::Done.into()) };
+/// What `inject` and `partition` are asked for.
+pub(crate) struct Asked<'a> {
+    /// The rules, for their words; an agent makes its own.
+    pub(crate) set: RuleSet,
+    pub(crate) args: &'a HoldingArgs,
+    /// One JSON object a line.
+    pub(crate) json: bool,
+}
+
+/// Arms the rules, or lets the agent do it, and holds them.
+pub(crate) fn run(
+    asked: &Asked,
+    agent: Option<&Client>,
+    body: impl FnOnce() -> Map<String, Value>,
+) -> Result<ExitCode> {
+    let Asked { set, args, json } = asked;
     if plan::wanted(&args.planning) {
-        return plan::print(&set.rules, &args.planning, json, None);
+        return plan::print(&set.rules, &args.planning, *json, None);
+    }
+    if let Some(client) = agent {
+        // `hold` has asked, or will.
+        let confirmed = risk(&set.rules).is_some();
+        return hold(asked, || Ok(remote::hold(client, body(), &set.name, args.duration(), confirmed)?));
     }
     privileges::require()?;
     require(set)?;
+    hold(asked, || {
+        let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
+            .with_context(|| format!("the fault `{}` could not be started", set.name))?;
+        Ok(AsOne { name: set.name.clone(), armed: engine })
+    })
+}
+
+fn hold<A: Armed>(asked: &Asked, arm: impl FnOnce() -> Result<A>) -> Result<ExitCode> {
+    let Asked { set, args, json } = asked;
+    let Some(first) = set.rules.first() else { return Ok(Exit::Done.into()) };
     // Before anything is armed: a Ctrl-C from here on ends the fault instead of us.
     let mut terminal = Terminal::new().context("signals cannot be awaited")?;
-    let mut reporter = Reporter::new(json, Stream::Out, true);
+    let mut reporter = Reporter::new(*json, Stream::Out, true);
     let holding = Holding {
         duration: args.duration(),
         start_delay: first.schedule.start_delay,
         confirm: ask(risk(&set.rules), args, output::interactive())?,
         hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(first), first.target),
     };
-    let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
-        .with_context(|| format!("the fault `{}` could not be started", set.name))?;
-    let engine = AsOne { name: set.name.clone(), armed: engine };
+    let armed = arm()?;
     reporter.started(&Started {
         rules: vec![set.name.clone()],
         target: set.targets(),
         duration: Some(holding.duration),
         shadow: first.shadow,
     });
-    let summary = hold::hold(engine, &holding, &mut terminal, &mut reporter)?;
+    let summary = hold::hold(armed, &holding, &mut terminal, &mut reporter)?;
     match summary.end {
         End::NotConfirmed => Err(Failure::refused(hold::not_confirmed())
             .mend("press Enter in time, or add --yes-whole-host where nobody can")

@@ -3,12 +3,19 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde_json::{Map, Value};
 
-use super::holding;
-use crate::cli::{args::PartitionArgs, rule};
+use super::holding::{self, Asked};
+use crate::cli::{args::PartitionArgs, remote, rule};
 
 /// Cuts sides apart until the time is over.
-pub(crate) fn run(args: &PartitionArgs, json: bool) -> Result<ExitCode> {
-    let rules = rule::partition(args)?;
-    holding::run(&rules, &args.holding, json)
+pub(crate) fn run(
+    args: &PartitionArgs,
+    body: impl FnOnce() -> Map<String, Value>,
+    json: bool,
+) -> Result<ExitCode> {
+    let set = rule::partition(args)?;
+    let holding = &args.holding;
+    let agent = remote::choose_unless_forced(&holding.ask, holding.planning.attach)?;
+    holding::run(&Asked { set, args: holding, json }, agent.as_ref(), body)
 }

@@ -1,0 +1,185 @@
+//! Faults that an agent holds for us, shown and ended as if we held them.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use chaos_client::{
+    Client, Condition, Counters, DEFAULT_SOCKET, Error, Fault, NewFault, Place, Problem, Stats,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    ask_args::AskArgs,
+    failure::{Exit, Failure},
+    hold::Armed,
+    output, units,
+};
+use crate::engine::{self, AttachMode, Event, RuleStats};
+
+/// How long an agent may take to say that it is there. One that holds faults looks after them in between.
+const GREETING: Duration = Duration::from_secs(5);
+/// The clocks of the agent and ours do not end a fault at the same moment.
+const ABOUT_OVER: Duration = Duration::from_secs(2);
+
+/// The agent that is to be asked; none = work alone.
+///
+/// # Errors
+/// It hangs, or this process may not ask it.
+pub(crate) fn choose(ask: &AskArgs) -> Result<Option<Client>, Failure> {
+    if ask.standalone {
+        return Ok(None);
+    }
+    let client = at(ask)?;
+    match client.clone().with_limit(GREETING).status() {
+        Ok(_) => Ok(Some(client)),
+        // Nobody named it, and nothing is there.
+        Err(Error::Absent { error, .. })
+            if error.kind() == io::ErrorKind::NotFound && ask.socket.is_none() =>
+        {
+            Ok(None)
+        }
+        Err(Error::Absent { place, .. }) => {
+            output::note(&format!("chaos: no agent listens at {place}; working alone"));
+            Ok(None)
+        }
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// The same for what only an engine of our own can do.
+pub(crate) fn choose_unless_forced(ask: &AskArgs, attach: AttachMode) -> Result<Option<Client>, Failure> {
+    if attach == AttachMode::Auto { choose(ask) } else { Ok(None) }
+}
+
+/// The agent, whether it is there or not.
+pub(crate) fn at(ask: &AskArgs) -> Result<Client, Failure> {
+    let path = ask.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
+    Client::new(Place::Socket(path.to_owned())).map_err(failure)
+}
+
+/// What the agent says, in the words and with the exit code that we would have ourselves.
+pub(crate) fn failure(error: Error) -> Failure {
+    let what = error.to_string();
+    match error {
+        Error::Refused(problem) => {
+            let Problem { status, mend, .. } = *problem;
+            let exit = match status {
+                400 | 422 => Exit::Usage,
+                500 => Exit::Other,
+                _ => Exit::Refused,
+            };
+            Failure { exit, what, mend }
+        }
+        Error::Denied { .. } => Failure::refused(what).mend(
+            "sudo, or once: `sudo usermod -aG chaos $USER`, where the agent's group is `chaos`, and a new login",
+        ),
+        Error::Silent { .. } => Failure { exit: Exit::Other, what, mend: Some(ALONE.to_owned()) },
+        Error::Absent { .. } => Failure::refused(what).mend("start one: sudo chaos agent"),
+        Error::Garbled { .. } | Error::Setting(_) => Failure { exit: Exit::Other, what, mend: None },
+    }
+}
+
+const ALONE: &str =
+    "--standalone with sudo does without it; `sudo chaos stop --all` ends what it holds, and it too";
+
+/// For the words about a fault whose names the agent resolves: any address will do.
+#[expect(clippy::unnecessary_wraps, reason = "as those that ask a resolver")]
+pub(crate) fn unresolved(_: &str) -> Result<Vec<IpAddr>> {
+    Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
+}
+
+/// A fault that an agent holds.
+pub(crate) struct Remote {
+    fault: Fault,
+    name: String,
+    ends_at: Instant,
+    /// Counted so far; the last word about a fault whose agent is gone.
+    last: RefCell<RuleStats>,
+}
+
+/// Asks the agent to hold it, for `duration`, as long as we renew its lease.
+pub(crate) fn hold(
+    client: &Client,
+    mut body: Map<String, Value>,
+    name: &str,
+    duration: Duration,
+    confirmed: bool,
+) -> Result<Remote, Failure> {
+    body.entry("duration").or_insert_with(|| units::show_duration(duration).into());
+    body.entry("lease").or_insert_with(|| units::show_duration(units::DEFAULT_LEASE).into());
+    if confirmed {
+        body.insert("confirm".to_owned(), "host".into());
+    }
+    let fault = client.hold(NewFault::from_body(body)).map_err(failure)?;
+    let ends_at = Instant::now() + duration;
+    let last = RuleStats { name: name.to_owned(), ..RuleStats::default() };
+    Ok(Remote { fault, name: name.to_owned(), ends_at, last: RefCell::new(last) })
+}
+
+impl Remote {
+    fn note(&self, stats: &Stats) -> RuleStats {
+        let now = RuleStats {
+            name: self.name.clone(),
+            egress: counters(&stats.egress),
+            ingress: counters(&stats.ingress),
+        };
+        self.last.replace(now.clone());
+        now
+    }
+
+    /// It was over when its time was, whoever noticed first.
+    fn is_about_over(&self) -> bool {
+        self.ends_at.saturating_duration_since(Instant::now()) < ABOUT_OVER
+    }
+}
+
+impl Armed for Remote {
+    fn tick(&mut self) -> Result<Vec<Event>> {
+        match self.fault.condition() {
+            Condition::Held => Ok(Vec::new()),
+            Condition::Ended(_) if self.is_about_over() => Ok(Vec::new()),
+            Condition::Ended(why) => {
+                Err(Failure::refused(format!("the agent ended the fault: {why}")).into())
+            }
+            Condition::Lost(why) => Err(Failure {
+                exit: Exit::Other,
+                what: format!("the fault ended with its agent: {why}"),
+                mend: None,
+            }
+            .into()),
+        }
+    }
+
+    fn stats(&self) -> Result<Vec<RuleStats>> {
+        match self.fault.stats() {
+            Ok(stats) => Ok(vec![self.note(&stats)]),
+            // `tick` says what became of it.
+            Err(Error::Absent { .. }) => Ok(vec![self.last.borrow().clone()]),
+            Err(error) => Err(failure(error).into()),
+        }
+    }
+
+    fn stop(self) -> Result<Vec<RuleStats>> {
+        let Self { fault, name, last, .. } = self;
+        match fault.heal() {
+            Ok(view) => Ok(vec![RuleStats {
+                name,
+                egress: counters(&view.stats.egress),
+                ingress: counters(&view.stats.ingress),
+            }]),
+            Err(Error::Absent { .. }) => Ok(vec![last.into_inner()]),
+            Err(error) => Err(failure(error).into()),
+        }
+    }
+}
+
+/// A counter that this version does not know is not shown.
+fn counters(answer: &Counters) -> engine::Counters {
+    serde_json::to_value(answer).and_then(serde_json::from_value).unwrap_or_default()
+}

@@ -1,0 +1,240 @@
+//! The command line with an agent: what it asks it, what it does when that hangs or is gone, and how the two live
+//! side by side.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
+
+use chaos_tests::{
+    api::Agent,
+    chaos::{self, Chaos, FREED},
+    lab::{
+        alone,
+        netns::Netns,
+        process::{self, wait_until},
+        shapes::{B4, Pair},
+    },
+    require_root, require_tools,
+    snapshot::Snapshot,
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn gets_through(from: &Netns) -> bool {
+    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
+}
+
+/// `chaos ARGUMENTS`, which asks this agent.
+fn asking(agent: &Agent, arguments: &str) -> Command {
+    let mut command = chaos::command(arguments).unwrap();
+    command.env("CHAOS_SOCKET", agent.socket()).env_remove("CHAOS_STANDALONE");
+    command
+}
+
+fn held(agent: &Agent) -> u64 {
+    agent.ask("GET", "/v1/status", &Value::Null).unwrap().body["faults"].as_u64().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn run(command: Command) -> (Option<i32>, String) {
+    let output = process::output(command, LIMIT).unwrap();
+    (output.status.code(), text(&output))
+}
+
+#[test]
+fn the_agent_holds_the_fault_and_it_ends_with_the_command() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let agent = Agent::start("").unwrap();
+    let arguments = format!("inject --json netns:{} --partition --for 1m --lease 2s", pair.a.name());
+    let chaos = Chaos::start_command(asking(&agent, &arguments)).unwrap();
+    assert_eq!(held(&agent), 1);
+    assert!(!gets_through(&pair.a));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!gets_through(&pair.a), "the lease is renewed");
+    let rules = chaos.stop().unwrap();
+    assert!(rules[0].both("dropped_packets") > 0 && rules[0].name == "partition", "{rules:?}");
+    assert_eq!(held(&agent), 0, "Ctrl-C ends it at once");
+    assert!(gets_through(&pair.a));
+
+    // Killed, it ends by its lease.
+    let chaos = Chaos::start_command(asking(&agent, &arguments)).unwrap();
+    assert!(!gets_through(&pair.a));
+    chaos.kill().unwrap();
+    wait_until("the lease is over", SOON, || gets_through(&pair.a)).unwrap();
+    assert_eq!(held(&agent), 0);
+
+    // Somebody else ends it: the command says so.
+    let mut chaos = Chaos::start_command(asking(&agent, &arguments)).unwrap();
+    agent.ask("DELETE", "/v1/faults", &Value::Null).unwrap();
+    let error = chaos.wait_for("error", SOON).unwrap();
+    assert_eq!(error["error"]["code"], 3, "{error}");
+    assert!(error.to_string().contains("every fault was deleted"), "{error}");
+    assert!(chaos.seen().iter().any(|line| chaos::kind(line) == Some("summary")), "{:?}", chaos.seen());
+    agent.stop().unwrap();
+}
+
+#[test]
+fn what_the_agent_refuses_is_said_as_if_we_had() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let agent = Agent::start("").unwrap();
+    let name = pair.a.name();
+    for (arguments, code, words) in [
+        ("inject netns:no-such-namespace --loss 10%".to_owned(), 3, "no-such-namespace"),
+        (format!("inject netns:{name} --loss 10% --peer no-such-host.invalid"), 3, "no-such-host.invalid"),
+        (format!("inject netns:{name} --loss 10% --interface no-such-device"), 3, "no-such-device"),
+        (format!("inject netns:{name} --loss 110%"), 2, "110%"),
+    ] {
+        let (alone_code, alone) = run(chaos::command(&arguments).unwrap());
+        let (got, said) = run(asking(&agent, &arguments));
+        assert_eq!((got, alone_code), (Some(code), Some(code)), "{arguments}: {said}\nalone: {alone}");
+        assert!(said.contains(words) && alone.contains(words), "{arguments}: {said}\nalone: {alone}");
+    }
+    assert_eq!(held(&agent), 0);
+    agent.stop().unwrap();
+}
+
+#[test]
+fn an_agent_that_is_gone_is_done_without_and_one_that_hangs_is_named() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let mut agent = Agent::start("").unwrap();
+    let arguments = format!("inject netns:{} --partition --for 1s", pair.a.name());
+    agent.chaos().process().signal(Signal::SIGSTOP).unwrap();
+    let (code, said) = run(asking(&agent, &arguments));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("did not answer") && said.contains("--standalone"), "{said}");
+    let (code, said) = run(asking(&agent, &format!("{arguments} --standalone")));
+    assert_eq!(code, Some(0), "{said}");
+    agent.chaos().process().signal(Signal::SIGCONT).unwrap();
+
+    // The lever needs no answer: the kernel is enough. Before the lease of a hung agent is over.
+    let made = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "duration": "1m"});
+    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201);
+    agent.chaos().process().signal(Signal::SIGSTOP).unwrap();
+    assert!(!gets_through(&pair.a));
+    let (code, said) = run(asking(&agent, "stop --all"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("disarmed in the kernel") && said.contains("did not answer"), "{said}");
+    assert!(gets_through(&pair.a));
+    let _ = agent.chaos().process().wait(SOON).unwrap();
+
+    // Killed, it leaves its socket.
+    let agent = Agent::start("").unwrap();
+    let socket = agent.socket().clone();
+    let stale = asking(&agent, &arguments);
+    agent.kill().unwrap();
+    assert!(socket.exists());
+    let (code, said) = run(stale);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("no agent listens at") && said.contains("working alone"), "{said}");
+    Agent::start("").unwrap().stop().unwrap();
+}
+
+#[test]
+fn the_lever_leaves_an_agent_that_answers_alive() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let mut agent = Agent::start("").unwrap();
+    let made = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "duration": "1m"});
+    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201);
+    let alone = Chaos::inject(&pair.b, "--loss 100% --proto udp").unwrap();
+    let (code, said) = run(asking(&agent, "stop --all"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(gets_through(&pair.a));
+    drop(alone);
+    assert!(agent.chaos().process().is_running(), "{said}");
+    assert_eq!(held(&agent), 0);
+    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201, "new faults are accepted");
+    assert!(!gets_through(&pair.a));
+    agent.stop().unwrap();
+}
+
+/// A command that works alone and an agent: each has its own marker, maps and programs.
+#[test]
+fn an_agent_and_a_command_that_works_alone_do_not_disturb_each_other() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let namespaces = [&pair.a, &pair.b];
+    // What an earlier test killed must be gone, or its end would be taken for ours.
+    std::thread::sleep(4 * FREED);
+    let before = Snapshot::take(&namespaces).unwrap();
+    let agent = Agent::start("").unwrap();
+    let target = format!("netns:{}", pair.a.name());
+    // The agent's fault spares ping, the other is for ping only: both on one device.
+    let udp =
+        json!({"target": target, "faults": {"loss": "100%"}, "match": {"proto": "udp"}, "duration": "1m"});
+    let made = agent.ask("POST", "/v1/faults", &udp).unwrap();
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = made.body["id"].clone();
+    let alive = |agent: &Agent| {
+        pair.a.run(&format!("ping -c 1 -W 1 -q {B4}")).ok();
+        pair.a.enter(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (B4, 9)).ok()).unwrap();
+        let shown = agent.ask("GET", &format!("/v1/faults/{id}"), &Value::Null).unwrap().body;
+        (shown["state"] == "active", shown["egress"]["dropped_packets"].as_u64().unwrap())
+    };
+    let mut dropped = 0;
+    let mut still_works = |agent: &Agent, when: &str| {
+        let (active, now) = alive(agent);
+        assert!(active && now > dropped, "{when}: {active} {now} after {dropped}");
+        dropped = now;
+    };
+    still_works(&agent, "alone");
+    for end in ["interrupted", "killed"] {
+        let other = Chaos::inject(&pair.a, "--partition --proto icmp").unwrap();
+        assert!(!gets_through(&pair.a), "{end}");
+        still_works(&agent, "beside another");
+        if end == "killed" {
+            other.kill().unwrap();
+        } else {
+            assert!(other.stop().unwrap()[0].both("dropped_packets") > 0);
+        }
+        wait_until("it heals", SOON, || gets_through(&pair.a)).unwrap();
+        still_works(&agent, end);
+    }
+    // A new one sweeps up what the killed one left, and nothing of the agent's.
+    let other = Chaos::inject(&pair.a, "--partition --proto icmp").unwrap();
+    still_works(&agent, "after the sweep");
+    agent.kill().unwrap();
+    std::thread::sleep(FREED);
+    assert!(!gets_through(&pair.a), "the end of the agent changes nothing for the other");
+    other.stop().unwrap();
+    assert!(gets_through(&pair.a));
+    before.settle(&namespaces, SOON).unwrap();
+}
+
+#[test]
+fn one_who_may_not_ask_is_told_who_may() {
+    require_root!();
+    require_tools!("setpriv");
+    let _alone = alone().unwrap();
+    let agent = Agent::start("").unwrap();
+    let unprivileged = |arguments: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg(chaos::binary().unwrap()).args(arguments.split_whitespace());
+        command.env("CHAOS_SOCKET", agent.socket()).env_remove("CHAOS_STANDALONE");
+        run(command)
+    };
+    let (code, said) = unprivileged("inject netns:x --loss 10%");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("may not ask the agent") && said.contains("sudo"), "{said}");
+    let (code, said) = unprivileged("inject netns:x --loss 10% --standalone");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("CAP_NET_ADMIN"), "{said}");
+    agent.stop().unwrap();
+}
