@@ -80,7 +80,8 @@ pub fn probe(need: Need) -> Outcome {
 
 fn tap() -> Outcome {
     // include/uapi/linux/if_tun.h.
-    const TUNGETFEATURES: libc::Ioctl = 0x8004_54cf;
+    // An int with musl, where the number wraps.
+    const TUNGETFEATURES: libc::Ioctl = 0x8004_54cf_u32 as libc::Ioctl;
     let device = match std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         Ok(device) => device,
         Err(error) => {

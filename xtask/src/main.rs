@@ -1,10 +1,13 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod bench;
 mod build_ebpf;
 mod cargo;
 mod demo;
+mod dist;
 mod docs;
 mod fidelity;
+mod kubernetes;
 mod packages;
 mod privilege;
 mod process;
@@ -34,6 +37,16 @@ enum Command {
     Demo(demo::Options),
     /// Measure what every kind of fault does, row by row, against its bounds
     Fidelity(fidelity::Options),
+    /// Measure how fast the agent is and what it costs, beside the goals
+    Bench(bench::Options),
+    /// Build the static binary that is released, and check it
+    Dist(dist::Options),
+    /// Try the `DaemonSet` on a real Kubernetes node
+    Kubernetes(kubernetes::Options),
+    #[command(hide = true)]
+    KubernetesTrial(kubernetes::trial::Options),
+    #[command(hide = true)]
+    KubernetesNode,
     #[command(hide = true)]
     DemoLab(demo::lab::Options),
     #[command(hide = true)]
@@ -52,6 +65,14 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Fidelity(options) => fidelity::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Dist(options) => dist::run(&options),
+        Command::Kubernetes(options) => kubernetes::run(&options),
+        Command::KubernetesTrial(options) => kubernetes::trial::run(&options),
+        Command::KubernetesNode => {
+            kubernetes::node::run();
+            Ok(())
+        }
         Command::DemoLab(options) => demo::lab::run(&options),
         Command::DemoClient(options) => demo::client::run(&options),
         Command::Docs(options) => docs::run(&options),

@@ -181,7 +181,8 @@ pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> A
     let held = handle
         .ask(move |keeper| {
             let ids = keeper.set(news, true)?;
-            ids.iter().map(|id| keeper.show(&id.to_string())).collect::<Result<Vec<_>, _>>()
+            // One reading of the counters for all.
+            Ok(keeper.list().into_iter().filter(|(fault, _)| ids.contains(&fault.id)).collect::<Vec<_>>())
         })
         .await?;
     Ok(Json(json!({"faults": held.iter().map(view).collect::<Vec<_>>()})))
@@ -202,12 +203,7 @@ pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>)
 }
 
 pub(super) async fn delete_all(State(handle): State<Handle>) -> Answer {
-    let ended = handle
-        .ask(|keeper| {
-            let active = keeper.active();
-            keeper.clear(why::ALL_DELETED).map(|()| active)
-        })
-        .await?;
+    let ended = handle.ask(|keeper| keeper.delete_all(why::ALL_DELETED)).await?;
     Ok(Json(json!({"ended": ended})))
 }
 

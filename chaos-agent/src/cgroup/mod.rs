@@ -2,6 +2,8 @@
 //!
 //! Sources: Documentation/admin-guide/cgroup-v2.rst and `cgroups(7)`, `cgroup_namespaces(7)`.
 
+mod namespace;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -13,6 +15,8 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::process::Process;
+
+pub use namespace::join_machines;
 
 /// What every transient cgroup's name begins with; [`Hierarchy::sweep_stale`] touches no other.
 pub const TRANSIENT_PREFIX: &str = "chaos-exec-";

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Stop(StopArgs),
     /// Hold the faults of whoever asks for them over a socket, until SIGTERM
     Agent(Box<AgentArgs>),
+    /// Ask the agent whether it is well; for probes of containers
+    Probe(ProbeArgs),
     /// Show what this kernel and machine can do, what is missing, and what mends it
     Doctor,
     /// Print the completions for a shell
@@ -321,6 +323,17 @@ pub(crate) struct AgentArgs {
     /// Force one way of attaching, for tests
     #[arg(long, hide = true, value_name = "MODE", default_value = "auto")]
     pub(crate) attach: AttachMode,
+}
+
+/// `chaos probe`.
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// What is asked for
+    #[arg(value_name = "PATH", default_value = "/healthz")]
+    pub(crate) path: String,
+    /// Where the agent listens
+    #[arg(long, value_name = "PATH", env = "CHAOS_SOCKET", default_value = "/run/chaos/agent.sock")]
+    pub(crate) socket: PathBuf,
 }
 
 /// `chaos completions`.

@@ -116,6 +116,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Agent(args) => commands::agent::run(&args, &cli.global),
         Command::Inject(args) => commands::inject::run(&args, body, json),
         Command::Partition(args) => commands::partition::run(&args, body, json),
+        Command::Probe(args) => commands::probe::run(&args),
         Command::Flows(args) => commands::flows::run(&args, json),
         Command::Stop(args) => commands::stop::run(&args, json),
         Command::Doctor => commands::doctor::run(json),

@@ -39,7 +39,7 @@ pub(crate) fn engine_options(args: &PlanningArgs) -> EngineOptions {
 
 /// The same where nothing is planned.
 pub(crate) fn engine_options_for(attach: AttachMode) -> EngineOptions {
-    EngineOptions { attach, log_level: kernel_log_level(), guard: None }
+    EngineOptions { attach, log_level: kernel_log_level(), ..EngineOptions::default() }
 }
 
 /// The kernel side logs at our own level. What it logs is rare, and nothing up to warnings.

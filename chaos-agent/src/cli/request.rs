@@ -53,6 +53,7 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
         | Command::Flows(_)
         | Command::Stop(_)
         | Command::Agent(_)
+        | Command::Probe(_)
         | Command::Doctor
         | Command::Completions(_)
         | Command::Man(_) => return Err(RequestError::Rules(anyhow::anyhow!("this is no fault"))),

@@ -44,6 +44,7 @@ fn rules(line: &str) -> anyhow::Result<RuleSet> {
         | Command::Doctor
         | Command::Completions(_)
         | Command::Agent(_)
+        | Command::Probe(_)
         | Command::Man(_)) => panic!("`{line}` is no fault: {other:?}"),
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::Live,
-    engine::{Engine, EngineError, EngineOptions, RuleStats},
+    engine::{Engine, EngineError, EngineOptions, Prepared, RuleStats},
     safety::limits,
     telemetry::Ledger,
 };
@@ -71,6 +71,8 @@ pub(crate) struct Keeper {
     #[expect(dead_code, reason = "read by what limits faults, which comes next")]
     config: Live,
     pub(super) engine: Option<Engine>,
+    /// What takes long, done ahead in the background while there is no engine.
+    prepared: Option<JoinHandle<Result<Prepared, EngineError>>>,
     pub(super) book: Book,
     pub(super) hub: Hub,
     pub(super) ledger: Ledger,
@@ -91,9 +93,10 @@ pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Resul
     let (sender, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
-            options,
+            options: EngineOptions { linger: LINGER, ..options },
             config,
             engine: None,
+            prepared: None,
             book: Book::default(),
             hub,
             ledger: Ledger::default(),
@@ -137,6 +140,7 @@ impl Handle {
 impl Keeper {
     fn run(mut self, inbox: &Receiver<Order>) {
         while !self.is_ending {
+            self.prepare();
             // Without a fault nothing wakes us but an order.
             let order = match &self.engine {
                 Some(_) => inbox.recv_timeout(TICK),
@@ -149,6 +153,24 @@ impl Keeper {
             }
             self.look_after();
         }
+    }
+
+    /// Without an engine the next one is prepared, so that a fault need not wait for the verifier.
+    fn prepare(&mut self) {
+        if self.engine.is_none() && self.prepared.is_none() {
+            let options = self.options.clone();
+            let thread = thread::Builder::new().name("chaos-prepare".to_owned());
+            self.prepared = thread.spawn(move || Prepared::new(&options)).ok();
+        }
+    }
+
+    fn start_engine(&mut self) -> Result<Engine, EngineError> {
+        let prepared = self.prepared.take().and_then(|thread| thread.join().ok());
+        // What went wrong then is told if it goes wrong now.
+        let prepared = prepared.and_then(|result| {
+            result.inspect_err(|error| tracing::warn!("nothing could be prepared: {error}")).ok()
+        });
+        Engine::start_with(prepared, &[], &self.options)
     }
 
     fn look_after(&mut self) {
@@ -222,12 +244,13 @@ impl Keeper {
             })?);
         }
         let rules = self.book.rules(&replaced, &drafts);
+        if self.engine.is_none() {
+            // It stays for a while also if this set is refused.
+            self.engine = Some(self.start_engine()?);
+            self.idle_since = Instant::now();
+        }
         if let Some(engine) = &mut self.engine {
             engine.place(&rules)?;
-        } else {
-            let mut engine = Engine::start(&[], &self.options)?;
-            engine.place(&rules)?;
-            self.engine = Some(engine);
         }
         // After the change: what was counted until then is in the slots as long as nobody else uses them.
         let stats = self.by_slot();
@@ -306,7 +329,16 @@ impl Keeper {
         Ok(removed?)
     }
 
-    /// Ends all.
+    /// Ends all as a change, so that the next fault is quick; how many there were.
+    pub(crate) fn delete_all(&mut self, why: &str) -> Result<usize, KeeperError> {
+        let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
+        if self.remove_all(&ids, why).is_err() {
+            self.clear(why)?;
+        }
+        Ok(ids.len())
+    }
+
+    /// Ends all, and the engine.
     pub(crate) fn clear(&mut self, why: &str) -> Result<(), KeeperError> {
         let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
         let mut slots: Vec<u32> = self.book.slots().collect();

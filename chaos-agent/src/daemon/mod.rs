@@ -54,6 +54,12 @@ pub(crate) struct Listening {
 /// # Errors
 /// Another agent listens there; the socket cannot be made; faults could not be taken down.
 pub(crate) fn run(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening)) -> Result<()> {
+    match crate::cgroup::join_machines() {
+        Ok(true) => tracing::info!("this is a container: its rules are about the machine's cgroups"),
+        Ok(false) => {}
+        // Outside of containers nothing is missing; inside, targets that are cgroups will say what they lack.
+        Err(error) => tracing::debug!("the machine's cgroup namespace cannot be joined: {error}"),
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)

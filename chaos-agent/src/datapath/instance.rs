@@ -1,8 +1,11 @@
 //! The programs of one namespace: one instance of the object, attached to the namespace's devices.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
-use aya::{Ebpf, programs::SchedClassifier};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError, SchedClassifier},
+};
 
 use super::{AttachMode, Attached, DatapathError, How, Object, attach::Hook, object::assign};
 use crate::{
@@ -34,11 +37,15 @@ impl Spare {
     pub fn load(object: &Object, wire: bool) -> Result<Self, DatapathError> {
         let mut ebpf = object.instance(0, 0)?;
         let normaliser: &[&str] = if wire { &NORMALISER } else { &[] };
-        for name in CLASSIFIERS.iter().map(|(name, _)| name).chain(normaliser) {
-            loaded(&mut ebpf, name)?;
-        }
+        let names: Vec<&str> = CLASSIFIERS.iter().map(|(name, _)| *name).chain(normaliser.to_vec()).collect();
+        load_together(&mut ebpf, &names)?;
         let far = if wire { Some(Netns::anonymous()?) } else { None };
         Ok(Self { ebpf, far })
+    }
+
+    /// An instance whose classifiers are all loaded.
+    pub(super) fn of(ebpf: Ebpf) -> Self {
+        Self { ebpf, far: None }
     }
 }
 
@@ -55,9 +62,15 @@ pub struct Instance {
 }
 
 /// What a device carries.
-const CLASSIFIERS: [(&str, Side); 2] = [("chaos_egress", Side::Egress), ("chaos_ingress", Side::Ingress)];
+const CLASSIFIERS: [(&str, Side); 2] = [(EGRESS, Side::Egress), (INGRESS, Side::Ingress)];
+/// What leaves a device.
+pub(super) const EGRESS: &str = "chaos_egress";
+/// What the delay line asks when a packet is due.
+pub(super) const DUE: &str = "chaos_due";
+/// What comes from a device.
+pub(super) const INGRESS: &str = "chaos_ingress";
 /// What the ends of a normaliser carry.
-const NORMALISER: [&str; 2] = ["chaos_bounce", "chaos_return"];
+pub(super) const NORMALISER: [&str; 2] = ["chaos_bounce", "chaos_return"];
 
 impl Instance {
     /// Makes an instance for a namespace, of `spare` if there is one; attaches nothing yet.
@@ -243,4 +256,19 @@ pub(super) fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sched
         program.load().map_err(|error| DatapathError::load(name, &error))?;
     }
     Ok(program)
+}
+
+/// Loads classifiers side by side: what takes time is the verifier, a thread each.
+pub(super) fn load_together(ebpf: &mut Ebpf, names: &[&str]) -> Result<(), DatapathError> {
+    let load = |name: &str, program: &mut Program| {
+        let failed = |error: ProgramError| DatapathError::load(name, &error);
+        let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+        if program.fd().is_err() { program.load().map_err(failed) } else { Ok(()) }
+    };
+    thread::scope(|scope| {
+        let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
+        let loading: Vec<_> =
+            wanted.map(|(name, program)| scope.spawn(move || load(name, program))).collect();
+        loading.into_iter().try_for_each(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }

@@ -1,6 +1,10 @@
 //! The embedded object, loaded once per namespace, with one set of tables for all.
 
-use std::io;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, maps::Array, programs::Program};
 use chaos_common::abi::ABI_VERSION;
@@ -96,15 +100,15 @@ impl Object {
     /// Loads an instance for the namespace of this cookie, whose owner hooks book for `cgroup`.
     pub fn instance(&self, netns: u64, cgroup: u64) -> Result<Ebpf, DatapathError> {
         allow_memory();
-        let testing = u32::from(self.testing);
-        let mut loader = EbpfLoader::new();
+        let cgroup = u64::to_ne_bytes(cgroup);
+        let mut loader = loader();
         loader
             .verifier_log_level(VerifierLogLevel::STATS)
-            .override_global("AYA_LOG_LEVEL", &self.log_level, true)
-            .override_global("CHAOS_ABI", &ABI_VERSION, true)
-            .override_global("CHAOS_TAG", &self.tag, true)
-            .override_global("CHAOS_CGROUP", &cgroup, true)
-            .override_global("CHAOS_TESTING", &testing, true);
+            .override_global("AYA_LOG_LEVEL", lasting(&[self.log_level]), true)
+            .override_global("CHAOS_ABI", lasting(&ABI_VERSION.to_ne_bytes()), true)
+            .override_global("CHAOS_TAG", lasting(&self.tag.to_ne_bytes()), true)
+            .override_global("CHAOS_CGROUP", lasting(&cgroup), true)
+            .override_global("CHAOS_TESTING", lasting(&u32::from(self.testing).to_ne_bytes()), true);
         for name in SHARED {
             loader.map_pin_path(name, self.bpffs.path(name));
         }
@@ -112,6 +116,27 @@ impl Object {
         assign(&mut ebpf, netns)?;
         Ok(ebpf)
     }
+}
+
+/// aya's loader, made once: `EbpfLoader::new` reads the kernel's own types (`/sys/kernel/btf/vmlinux`, 5 MB, some
+/// 40 ms) to relocate against them, which no program of this object asks for.
+fn loader() -> MutexGuard<'static, EbpfLoader<'static>> {
+    static LOADER: OnceLock<Mutex<EbpfLoader<'static>>> = OnceLock::new();
+    let make = || {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        Mutex::new(loader)
+    };
+    // Whoever panicked while it had it, all of it is set anew before each load.
+    LOADER.get_or_init(make).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A constant's bytes for the loader, which lives as long as the process. Each value is kept once: there are few
+/// but the cgroups of targets, and those have eight bytes each.
+fn lasting(bytes: &[u8]) -> &'static [u8] {
+    static KEPT: Mutex<BTreeMap<Vec<u8>, &'static [u8]>> = Mutex::new(BTreeMap::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.entry(bytes.to_vec()).or_insert_with(|| Box::leak(bytes.into()))
 }
 
 /// Tells an instance which namespace it serves.

@@ -31,6 +31,9 @@ use super::{
 /// Rules that the tables hold; the layout itself reaches to [`RULES_MAX`].
 pub const CAPACITY: u32 = 256;
 
+/// The program that judges.
+pub(super) const CORE: &str = "chaos_core";
+
 /// Sets of clauses a bank holds.
 pub(super) const SETS: usize = 4096;
 
@@ -229,12 +232,11 @@ impl Maps {
     }
 }
 
-/// Loads the program that judges, and puts it where the programs of all instances find it.
+/// Loads the program that judges if it is not loaded, and puts it where the programs of all instances find it.
 fn install_core(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DatapathError> {
-    const PROGRAM: &str = "chaos_core";
     let mut place: ProgramArray<MapData> = Taker(ebpf).take("CHAOS_CORE")?;
-    let program = loaded(ebpf, PROGRAM)?;
-    let fd = program.fd().map_err(|error| DatapathError::load(PROGRAM, &error))?;
+    let program = loaded(ebpf, CORE)?;
+    let fd = program.fd().map_err(|error| DatapathError::load(CORE, &error))?;
     place.set(0, fd, 0).map_err(|error| DatapathError::table("CHAOS_CORE", &error))?;
     Ok(place)
 }

@@ -1,6 +1,6 @@
 //! From the faults that are held to what is in the kernel: namespaces, devices, tables.
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use chaos_common::{
     abi::dims,
@@ -18,7 +18,6 @@ use crate::{
     cgroup::CgroupRef,
     datapath::{Instance, InstanceSpec, Spare},
     lines::{LineOptions, LineThread},
-    netns::NetnsId,
     targets::Target,
 };
 
@@ -28,7 +27,7 @@ impl Engine {
         let shares = self.shares()?;
         for (id, namespace) in namespaces(&shares) {
             if !self.sites.contains_key(&id) {
-                let spare = self.spare.take().and_then(|spare| spare.join().ok()?.ok());
+                let spare = self.ready.take().or_else(|| self.spare.take()?.join().ok()?.ok());
                 let spec = InstanceSpec {
                     object: &self.object,
                     mode: self.options.attach,
@@ -58,7 +57,9 @@ impl Engine {
         let moves = |target: &Target| matches!(target, Target::NetnsName(_));
         let comes_back =
             self.actives.iter().any(|a| moves(&a.spec.target) || a.spec.peer.as_ref().is_some_and(moves));
-        if comes_back && self.spare.is_none() {
+        // An agent expects more namespaces.
+        let wanted = comes_back || !self.options.linger.is_zero();
+        if wanted && self.ready.is_none() && self.spare.is_none() {
             let object = Arc::clone(&self.object);
             let wire = self.actives.iter().any(Active::needs_wire);
             self.spare = Some(thread::spawn(move || Spare::load(&object, wire)));
@@ -82,9 +83,13 @@ impl Engine {
 
     /// Compiles, attaches, flips, and lets go of what is not needed any more. The clocks of the
     /// rules in the slots `fresh` start at the flip, so that none is short of what it took until there.
-    pub(super) fn swap(&mut self, fresh: &[u32]) -> Result<Vec<Event>, EngineError> {
+    /// What is not needed any more stays for as long as `linger` says.
+    pub(super) fn swap(
+        &mut self,
+        fresh: &[u32],
+        linger: Option<Duration>,
+    ) -> Result<Vec<Event>, EngineError> {
         let shares = self.shares()?;
-        let needed = namespaces(&shares);
         for (index, share) in &shares {
             self.prepare_ways(*index, share)?;
         }
@@ -107,26 +112,8 @@ impl Engine {
         self.note_connections(&tables, fresh)?;
         self.maps.swap(&tables)?;
         self.refusals.release(&tables);
-        let that = |needs: fn(&Active) -> bool| -> Vec<NetnsId> {
-            let needing = shares.iter().filter(|(index, _)| self.actives.get(*index).is_some_and(needs));
-            needing.map(|(_, share)| share.namespace.netns.id()).collect()
-        };
-        let (wired, lined) = (that(Active::needs_wire), that(Active::needs_line));
-        for (id, site) in &mut self.sites {
-            site.detach_unused();
-            if !wired.contains(id) {
-                site.drop_normaliser();
-            }
-            if !lined.contains(id) {
-                site.drop_line();
-            }
-        }
-        for (id, site) in &self.sites {
-            if !needed.contains_key(id) {
-                site.forget(&mut self.maps);
-            }
-        }
-        self.sites.retain(|id, _| needed.contains_key(id));
+        self.parts.need(self.parts(&shares), linger);
+        self.let_go();
         Ok(events)
     }
 

@@ -5,6 +5,7 @@ mod budget;
 mod build;
 mod clock;
 mod devices;
+mod linger;
 mod owners;
 mod place;
 mod plan;
@@ -44,7 +45,7 @@ pub use self::{
 pub use crate::datapath::AttachMode;
 use crate::{
     cgroup::Hierarchy,
-    datapath::{DatapathError, Maps, Object, Spare},
+    datapath::{DatapathError, Loaded, Maps, Object, Spare},
     guard::Guard,
     lines::LineThread,
     netns::{Netns, NetnsId},
@@ -68,7 +69,10 @@ pub struct Engine {
     noted: Vec<Event>,
     maps: Maps,
     object: Arc<Object>,
+    /// For the next namespace.
+    ready: Option<Spare>,
     spare: Option<JoinHandle<Result<Spare, DatapathError>>>,
+    parts: linger::Parts,
     actives: Vec<Active>,
     options: EngineOptions,
     guard: Option<Guard>,
@@ -81,6 +85,26 @@ pub struct Engine {
     registration: Registration,
 }
 
+/// What takes long and needs no rule, done ahead; see [`Loaded`]. Nobody is told of it: it holds no fault.
+pub struct Prepared {
+    // First the programs, then the marker in them.
+    loaded: Loaded,
+    registration: Registration,
+}
+
+impl Prepared {
+    /// Makes tables and loads programs; some 200 ms of the verifier's time.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
+        sweep();
+        let registration = Registration::new()?;
+        let loaded = Loaded::new(registration.tag(), options.log_level)?;
+        Ok(Self { loaded, registration })
+    }
+}
+
 impl Engine {
     /// What would be done; touches nothing.
     pub fn plan(rules: &[RuleSpec], options: &EngineOptions) -> Result<Plan, EngineError> {
@@ -89,6 +113,18 @@ impl Engine {
 
     /// Resolves, compiles, attaches, arms. On an error nothing remains.
     pub fn start(rules: &[RuleSpec], options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::start_with(None, rules, options)
+    }
+
+    /// The same with what was prepared ahead, if anything was and is still good.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        prepared: Option<Prepared>,
+        rules: &[RuleSpec],
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
         place::check_number(rules.len())?;
         sweep();
         let guard = guard(options)?;
@@ -96,9 +132,13 @@ impl Engine {
         for (slot, spec) in (0u32..).zip(rules) {
             actives.push(Active::find(spec, slot)?);
         }
-        let registration = Registration::new()?;
-        let object = Arc::new(Object::new(registration.tag(), options.log_level)?);
-        let maps = object.maps(options.log_level > 0)?;
+        let prepared = match prepared.filter(|prepared| !prepared.loaded.is_stopped()) {
+            Some(prepared) => prepared,
+            None => Prepared::new(options)?,
+        };
+        let Prepared { mut registration, loaded } = prepared;
+        registration.hold()?;
+        let (object, maps, ready) = loaded.open()?;
         let now = Instant::now();
         let mut engine = Self {
             sites: BTreeMap::new(),
@@ -110,7 +150,9 @@ impl Engine {
             noted: Vec::new(),
             maps,
             object,
+            ready: Some(ready),
             spare: None,
+            parts: linger::Parts::default(),
             actives,
             options: options.clone(),
             guard,
@@ -128,7 +170,7 @@ impl Engine {
     fn arm(&mut self) -> Result<(), EngineError> {
         self.prepare()?;
         let fresh: Vec<u32> = self.actives.iter().map(|active| active.slot).collect();
-        self.noted = self.swap(&fresh)?;
+        self.noted = self.swap(&fresh, None)?;
         // That its devices are covered is what arming means.
         self.noted.retain(|event| event.kind != EventKind::Devices);
         self.renewed = Instant::now();
@@ -152,7 +194,7 @@ impl Engine {
             moved |= site.has_changed();
         }
         if moved {
-            match self.prepare().and_then(|()| self.swap(&[])) {
+            match self.prepare().and_then(|()| self.swap(&[], None)) {
                 Ok(more) => events.extend(more),
                 Err(error) => events.push(Event::new(
                     EventKind::Warning,
@@ -160,6 +202,7 @@ impl Engine {
                 )),
             }
         }
+        self.end_lingering();
         events.extend(self.end_idle());
         if self.looked.elapsed() >= LOOK_AGAIN {
             self.looked = Instant::now();

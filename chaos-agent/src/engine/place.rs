@@ -54,14 +54,14 @@ impl Engine {
         let lengths = self.set_lengths(rules);
         let changed = self.prepare().and_then(|()| {
             self.release(gone.iter());
-            self.swap(&slots)
+            self.swap(&slots, Some(self.options.linger))
         });
         let Err(error) = changed else { return Ok(()) };
         self.set_lengths(&lengths);
         self.actives.retain(|active| !slots.contains(&active.slot));
         self.actives.extend(gone);
         self.actives.sort_by_key(|active| active.slot);
-        if let Err(also) = self.prepare().and_then(|()| self.swap(&[])) {
+        if let Err(also) = self.prepare().and_then(|()| self.swap(&[], None)) {
             tracing::error!("going back to the faults as they were: {also}");
         }
         Err(error)

@@ -48,7 +48,8 @@ pub(super) struct Other {
 }
 
 impl Registration {
-    /// Takes the first free marker.
+    /// Takes the first free marker. Until [`hold`](Self::hold) the file is empty: nobody counts us among those who
+    /// hold faults.
     pub(super) fn new() -> Result<Self, EngineError> {
         let failed = |error| EngineError::Io { doing: "registering in /run/chaos", error };
         for tag in TAGS {
@@ -66,12 +67,7 @@ impl Registration {
                 // Left by a process that was killed: `sweep` removes it, and what it made, first.
                 continue;
             }
-            let pid = i32::try_from(std::process::id()).unwrap_or(0);
-            let command = std::env::args().collect::<Vec<_>>().join(" ");
-            let mut registration =
-                Self { file, path, tag, entry: Entry { pid, command, programs: Vec::new() } };
-            registration.write()?;
-            return Ok(registration);
+            return Ok(Self { file, path, tag, entry: Entry::default() });
         }
         let holders: Vec<String> = others()
             .iter()
@@ -81,6 +77,13 @@ impl Registration {
             "15 chaos processes hold faults already, more cannot be told apart: {}; end one, or all with `chaos stop --all`",
             holders.join(", ")
         )))
+    }
+
+    /// From now on we are one who holds faults.
+    pub(super) fn hold(&mut self) -> Result<(), EngineError> {
+        self.entry.pid = i32::try_from(std::process::id()).unwrap_or(0);
+        self.entry.command = std::env::args().collect::<Vec<_>>().join(" ");
+        self.write()
     }
 
     /// Our marker.

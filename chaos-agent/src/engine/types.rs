@@ -1,6 +1,6 @@
 //! What the engine takes and gives.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use chaos_common::{
     abi::{Count, Tally},
@@ -25,6 +25,8 @@ pub struct EngineOptions {
     pub log_level: u8,
     /// The caller's guard, if it has one; the engine starts its own where it needs one.
     pub guard: Option<Guard>,
+    /// How long programs and private devices stay where the last rule was taken away, so that the next is quick.
+    pub linger: Duration,
 }
 
 /// Why the engine could not do what was asked.

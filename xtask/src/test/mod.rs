@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that can run here, in layers, and what could not and why.
 
 mod checks;
+mod deploy;
 mod kernel;
 mod libtest;
 mod report;
@@ -66,6 +67,11 @@ const LAYERS: &[Layer] = &[
         about: "the committed eBPF object is what its sources make",
         run: checks::object,
     },
+    Layer {
+        name: "deploy",
+        about: "service unit, image, manifest: checked by their own tools",
+        run: deploy::files,
+    },
     Layer { name: "host", about: "units, properties, statistics; no kernel, no root", run: host },
     Layer {
         name: "fuzz-replay",
@@ -81,6 +87,11 @@ const LAYERS: &[Layer] = &[
         name: "e2e",
         about: "real programs in network namespaces, lifecycle; root",
         run: kernel::end_to_end,
+    },
+    Layer {
+        name: "kubernetes",
+        about: "the DaemonSet on a real node, where the script that starts one is; root",
+        run: deploy::node,
     },
 ];
 

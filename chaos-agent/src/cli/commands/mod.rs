@@ -8,4 +8,5 @@ pub(crate) mod generate;
 pub(crate) mod holding;
 pub(crate) mod inject;
 pub(crate) mod partition;
+pub(crate) mod probe;
 pub(crate) mod stop;
