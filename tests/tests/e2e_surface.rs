@@ -154,6 +154,8 @@ fn readiness_capabilities_and_flows() {
     for (path, status, parameter) in [
         ("/v1/flows", 400, "target"),
         ("/v1/flows?target=nowhere", 400, "target"),
+        ("/v1/flows?target=netns:a%00b", 400, "target"),
+        ("/v1/flows?target=cgroup:/a%00b", 400, "target"),
         ("/v1/flows?target=netns:no-such-namespace", 409, ""),
         ("/v1/flows?target=host&target=host", 400, "target"),
         ("/v1/events?kind=begun", 400, "kind"),

@@ -3,9 +3,9 @@
 
 use chaos_common::fault::FAULTS;
 use clap::error::{ContextKind, ContextValue};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{json, problem::Problem};
+use super::{fields, json, problem::Problem, shape};
 use crate::{
     cli::{
         request::{self, RequestError, Requested},
@@ -47,6 +47,7 @@ pub(super) fn understand(body: &Value) -> Result<NewFault, Problem> {
         RequestError::Words(error) => words.blame(&error),
         RequestError::Rules(error) => Problem::of(&error),
     })?;
+    fields::fits(body)?;
     let is_confirmed = fields.get("confirm").and_then(Value::as_str) == Some(HOST);
     if let Some(risk) = risk {
         if !is_confirmed {
@@ -199,7 +200,13 @@ fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Map<String, Value>, P
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        // 7.0 is the same number as 7.
+        Value::Number(number) => Some(match number.as_f64() {
+            Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
+                format!("{value:.0}")
+            }
+            _ => number.to_string(),
+        }),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -234,11 +241,32 @@ pub(super) fn only(body: &Value, fields: &[&str]) -> Result<(), Problem> {
     other.map_or(Ok(()), |other| Err(unknown(other, "", &fields.join(", "))))
 }
 
+/// A fault's number or name, as a word.
+pub(super) fn id(text: &str) -> Result<String, String> {
+    if is_word(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write a fault's number or name: 1 to 64 letters, digits, dots, dashes and underscores".to_owned())
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// What the fields that only the agent knows look like.
+pub(super) fn own_shapes() -> [(&'static str, Value); 3] {
+    let name = json!({"type": "string", "pattern": "^[0-9]*[A-Za-z._-][A-Za-z0-9._-]*$", "maxLength": 64,
+        "description": "What you call it; PUT by this name replaces it", "examples": ["slow-db"]});
+    let lease = json!({"type": "string", "minLength": 1, "examples": ["10s"],
+        "description": "The fault ends when it is not renewed for so long"});
+    [("name", name), ("lease", lease), ("confirm", shape::one_of([HOST], "Yes, the host itself"))]
+}
+
 /// A fault's name.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && !is_number {
+    if is_word(text) && !is_number {
         return Ok(text.to_owned());
     }
     Err("a name has 1 to 64 letters, digits, dots, dashes and underscores, and is no number".to_owned())
@@ -258,10 +286,11 @@ fn unknown(key: &str, place: &str, accepted: &str) -> Problem {
 }
 
 #[cfg(test)]
+mod mutations;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use serde_json::json;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use chaos_common::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::problem::Problem;
+use super::{problem::Problem, shape};
 use crate::{
     doctor::{self, Outcome},
     needs,
@@ -76,4 +76,38 @@ const fn word(need: Need) -> &'static str {
         Need::ConnectHook => "connect-hook",
         Need::SockDestroy => "sock-destroy",
     }
+}
+
+/// What the answer looks like.
+pub(super) fn shape() -> Value {
+    let why = |help: &str| shape::text(help);
+    let check = shape::object([
+        ("name", shape::text("What was looked at")),
+        ("need", shape::one_of(["basic", "optional"], "Whether no fault works without it")),
+        ("purpose", shape::text("What it is good for")),
+        ("status", shape::one_of(["ok", "missing", "unknown"], "What was found")),
+        ("detail", shape::text("Which one, how much")),
+        ("why", why("What was tried and what the kernel said")),
+        ("mend", why("The command that mends it")),
+    ]);
+    let missing = shape::object([("need", why("What")), ("why", why("Why")), ("mend", why("What mends it"))]);
+    let fault = shape::object([
+        ("name", shape::text("The field in `faults`")),
+        ("usage", shape::text("As a flag")),
+        ("help", shape::text("In words")),
+        ("direction", shape::one_of(["egress", "ingress", "both"], "Unless told otherwise")),
+        ("needs", shape::list(shape::text("What some of its values need"))),
+        ("missing", shape::list(missing)),
+    ]);
+    let profile = shape::object([
+        ("name", shape::text("The value of `profile`")),
+        ("help", shape::text("In words")),
+        ("source", shape::text("Where the numbers are from")),
+    ]);
+    shape::object([
+        ("healthy", shape::flag("The basics work")),
+        ("checks", shape::list(shape::without(check, &["detail", "why", "mend"]))),
+        ("faults", shape::list(fault)),
+        ("profiles", shape::list(profile)),
+    ])
 }

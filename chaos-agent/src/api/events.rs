@@ -9,25 +9,61 @@ use axum::{
 };
 use clap::ValueEnum as _;
 use futures_util::{Stream, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     asked::{self, Words},
+    body, openapi,
     problem::Problem,
     routes::Param,
+    shape, view,
 };
 use crate::daemon::{Event, Hub, Kind, Subscription};
 
 /// What may be asked.
 pub(super) const PARAMS: &[Param] = &[
-    Param { name: "after", help: "Begin behind this event; the header Last-Event-ID, if it is there, wins" },
-    Param { name: "fault", help: "Only what is about this fault, by its number or name" },
+    Param {
+        name: "after",
+        help: "Begin behind this event; the header Last-Event-ID, if it is there, wins",
+        required: false,
+        shape: place,
+    },
+    Param {
+        name: "fault",
+        help: "Only what is about this fault, by its number or name",
+        required: false,
+        shape: openapi::name_shape,
+    },
     Param {
         name: "kind",
         help: "Only these kinds, such as started,ended; packets come only if they are asked for",
+        required: false,
+        shape: || json!({"type": "array", "minItems": 1, "items": {"type": "string", "enum": known_kinds().collect::<Vec<_>>()}}),
     },
 ];
+
+/// The header that is read.
+pub(super) const HEADERS: &[Param] =
+    &[Param { name: "Last-Event-ID", help: "Begin behind this event", required: false, shape: place }];
+
+fn place() -> Value {
+    json!({"type": "string", "pattern": "^([0-9a-f]{1,16}-)?[0-9]{1,19}$"})
+}
+
+/// What an event looks like.
+pub(super) fn shape() -> Value {
+    let fields = shape::object([
+        ("id", shape::count("Counts from 1 since the agent was started")),
+        ("time", view::time("When")),
+        ("kind", shape::one_of(known_kinds(), "What kind of thing happened")),
+        ("fault", shape::or_null(shape::count("The fault it is about"))),
+        ("name", shape::or_null(shape::text("That fault's name"))),
+        ("message", shape::text("In words")),
+        ("data", json!({"description": "More of it, as the kind has it"})),
+    ]);
+    shape::without(fields, &["data"])
+}
 
 /// What a browser sends when it comes back; anybody else may as well.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -55,7 +91,10 @@ fn after(hub: &Hub, words: &Words, headers: &HeaderMap) -> Result<Option<u64>, P
         return Ok(None);
     };
     let (epoch, number) = text.split_once('-').map_or((None, text), |(epoch, number)| (Some(epoch), number));
-    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit()) && epoch != Some("");
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_epoch = |epoch: &str| (1..=16).contains(&epoch.len()) && epoch.bytes().all(is_hex);
+    let is_number = (1..=19).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_plain = is_number && epoch.is_none_or(is_epoch);
     let number = number
         .parse()
         .ok()
@@ -83,7 +122,10 @@ impl Wanted {
                 })
             })
             .collect();
-        Ok(Self { fault: asked::word(words, "fault").map(str::to_owned), kinds: kinds? })
+        let fault = asked::word(words, "fault").map(|text| {
+            body::id(text).map_err(|what| Problem::parameter("fault", format!("`{text}`: {what}")))
+        });
+        Ok(Self { fault: fault.transpose()?, kinds: kinds? })
     }
 
     fn has(&self, event: &Event) -> bool {
@@ -167,7 +209,6 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use axum::extract::Query;
-    use serde_json::Value;
 
     use super::*;
 

@@ -1,7 +1,5 @@
 //! `/v1/faults` and the safety lever.
 
-use std::time::Duration;
-
 use axum::{
     Extension,
     body::Bytes,
@@ -16,9 +14,10 @@ use super::{
     idempotency::{self, Answers},
     json,
     problem::Problem,
+    shape, view,
 };
 use crate::{
-    daemon::{self, Fault, Handle, KeeperError, NewFault, State as FaultState, why},
+    daemon::{Fault, Handle, KeeperError, NewFault, State as FaultState, why},
     engine::{Engine, Plan, RuleStats},
 };
 
@@ -29,17 +28,17 @@ type Answer = Result<Json<Value>, Problem>;
 
 pub(super) async fn list(State(handle): State<Handle>) -> Answer {
     let all = handle.ask(|keeper| Ok(keeper.list())).await?;
-    Ok(Json(json!({"faults": all.iter().map(view).collect::<Vec<_>>()})))
+    Ok(Json(json!({"faults": all.iter().map(view::fault).collect::<Vec<_>>()})))
 }
 
 pub(super) async fn show(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
     let found = handle.ask(move |keeper| keeper.show(&id)).await?;
-    Ok(Json(view(&found)))
+    Ok(Json(view::fault(&found)))
 }
 
 pub(super) async fn stats(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
-    let (fault, stats) = handle.ask(move |keeper| keeper.show(&id)).await?;
-    Ok(Json(json!({"id": fault.id, "state": fault.state, "egress": stats.egress, "ingress": stats.ingress})))
+    let found = handle.ask(move |keeper| keeper.show(&id)).await?;
+    Ok(Json(view::stats(&found)))
 }
 
 /// Every problem that a POST of the same body would have and that can be known without touching anything.
@@ -124,7 +123,7 @@ pub(super) async fn put(
             Ok((was, keeper.show(&id)?))
         })
         .await?;
-    Ok(if was { Json(view(&made)).into_response() } else { created(&made) })
+    Ok(if was { Json(view::fault(&made)).into_response() } else { created(&made) })
 }
 
 /// Changes some fields of a fault. Its time goes on, unless the duration is among them.
@@ -164,7 +163,7 @@ async fn amended(
             keeper.show(&id.to_string())
         })
         .await?;
-    Ok(Json(view(&amended)))
+    Ok(Json(view::fault(&amended)))
 }
 
 /// The whole set, at once.
@@ -185,7 +184,7 @@ pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> A
             Ok(keeper.list().into_iter().filter(|(fault, _)| ids.contains(&fault.id)).collect::<Vec<_>>())
         })
         .await?;
-    Ok(Json(json!({"faults": held.iter().map(view).collect::<Vec<_>>()})))
+    Ok(Json(json!({"faults": held.iter().map(view::fault).collect::<Vec<_>>()})))
 }
 
 /// Ends one; the answer has its last counters.
@@ -199,7 +198,7 @@ pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>)
             keeper.show(&fault.id.to_string())
         })
         .await?;
-    Ok(Json(view(&ended)))
+    Ok(Json(view::fault(&ended)))
 }
 
 pub(super) async fn delete_all(State(handle): State<Handle>) -> Answer {
@@ -214,7 +213,7 @@ pub(super) async fn renew(State(handle): State<Handle>, Path(id): Path<String>) 
             keeper.show(&id)
         })
         .await?;
-    Ok(Json(view(&renewed)))
+    Ok(Json(view::fault(&renewed)))
 }
 
 /// Every fault ends and new ones are refused, until `resume`.
@@ -249,30 +248,33 @@ async fn understood(body: Value) -> Result<NewFault, Problem> {
 }
 
 fn created(made: &(Fault, RuleStats)) -> Response {
-    let mut response = (StatusCode::CREATED, Json(view(made))).into_response();
+    let mut response = (StatusCode::CREATED, Json(view::fault(made))).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/faults/{}", made.0.id)) {
         response.headers_mut().insert(header::LOCATION, place);
     }
     response
 }
 
-fn view((fault, stats): &(Fault, RuleStats)) -> Value {
-    let left = |until: Duration| until.saturating_sub(daemon::now()).as_secs_f64();
-    let is_active = fault.state == FaultState::Active;
-    json!({
-        "id": fault.id,
-        "name": fault.new.name,
-        "state": fault.state,
-        "why": fault.why,
-        "what": fault.new.set.name,
-        "targets": fault.new.set.targets(),
-        "started": humantime::format_rfc3339_millis(fault.started).to_string(),
-        "duration_seconds": fault.new.duration.as_secs_f64(),
-        "remaining_seconds": is_active.then(|| left(fault.ends_at)),
-        "lease_remaining_seconds": fault.lease_until.filter(|_| is_active).map(left),
-        "matched": !Fault::is_unmatched(stats),
-        "request": fault.new.body,
-        "egress": stats.egress,
-        "ingress": stats.ingress,
-    })
+pub(super) fn valid_shape() -> Value {
+    shape::object([
+        ("valid", shape::flag("It is")),
+        ("what", shape::text("The fault in plain words")),
+        ("targets", shape::text("Whom it is for")),
+    ])
+}
+
+pub(super) fn plan_shape() -> Value {
+    let attachment = shape::object([
+        ("namespace", shape::text("And why it is meant")),
+        ("device", shape::text("Interface")),
+        ("direction", shape::text("egress, ingress or connect()")),
+        ("how", shape::text("Such as `tcx, first`")),
+    ]);
+    shape::object([
+        ("what", shape::text("The fault in plain words")),
+        ("targets", shape::text("Whom it is for")),
+        ("explanations", shape::list(shape::text("What it would do, and what it will not hit"))),
+        ("protected", shape::list(shape::text("What no rule touches"))),
+        ("attachments", shape::list(attachment)),
+    ])
 }

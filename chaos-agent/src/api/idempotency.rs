@@ -19,6 +19,8 @@ use super::problem::Problem;
 
 /// The header.
 pub(super) const HEADER: &str = "idempotency-key";
+/// What it looks like: the key, in quotes or not.
+pub(super) const PATTERN: &str = "^(\"[!#-~]{1,255}\"|[!#-~]{1,255})$";
 /// An answer is known so long.
 const KEPT_FOR: Duration = Duration::from_hours(1);
 /// And so many of them.
@@ -63,14 +65,14 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = given.next() else { return Ok(None) };
     let wrong = || {
         let what = format!(
-            "write one key of 1 to {KEY_LENGTH} printable ASCII characters, such as a UUID, in quotes"
+            "write one key of 1 to {KEY_LENGTH} visible ASCII characters without quotes, such as a UUID, in quotes"
         );
         Problem::parameter("Idempotency-Key", what)
     };
     let text = value.to_str().map_err(|_| wrong())?.trim();
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let is_key = (1..=KEY_LENGTH).contains(&bare.len())
-        && bare.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if given.next().is_some() || !is_key {
         return Err(wrong());
     }

@@ -9,17 +9,22 @@ mod caller;
 mod capabilities;
 mod events;
 mod faults;
+mod fields;
 mod flows;
 mod gate;
 mod idempotency;
 mod json;
 mod metrics;
+mod openapi;
 mod pace;
+mod page;
 mod patience;
 mod problem;
 mod routes;
 mod serve;
+mod shape;
 mod status;
+mod view;
 
 use axum::{
     Extension, Router,

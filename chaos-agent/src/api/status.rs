@@ -6,7 +6,7 @@ use axum::{extract::State, http::StatusCode, response::Json};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::problem::Problem;
+use super::{problem::Problem, shape, view};
 use crate::daemon::Handle;
 
 /// Setting a fault takes some 100 ms at most; a thread that is silent for longer is stuck.
@@ -43,4 +43,31 @@ pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Value>, 
         "unmatched": unmatched,
         "last_error": error,
     })))
+}
+
+fn stopped() -> Value {
+    shape::or_null(shape::text("Why faults are refused; null: they are not"))
+}
+
+pub(super) fn ready_shape() -> Value {
+    shape::object([("ready", shape::flag("It is")), ("stopped", stopped())])
+}
+
+pub(super) fn stopped_shape() -> Value {
+    shape::object([("stopped", stopped())])
+}
+
+pub(super) fn shape() -> Value {
+    let error = shape::object([("time", view::time("When")), ("message", shape::text("What"))]);
+    shape::object([
+        ("version", shape::text("Of the agent")),
+        ("pid", shape::count("Of the agent")),
+        ("faults", shape::count("How many are held")),
+        ("stopped", stopped()),
+        (
+            "unmatched",
+            shape::list(shape::count("Faults that matched nothing for longer than they should have")),
+        ),
+        ("last_error", shape::or_null(error)),
+    ])
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args as _, Command as Grammar, Parser as _};
+use clap::{Arg, Args as _, Command as Grammar, CommandFactory as _, Parser as _};
 
 use super::{
     args::{Cli, Command},
@@ -72,4 +72,11 @@ pub(crate) fn flows(target: &Target) -> Result<Vec<Flow>> {
 pub(crate) fn match_flags() -> Vec<String> {
     let grammar = MatchArgs::augment_args(Grammar::new("match"));
     grammar.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
+}
+
+/// The grammar of the flags of a command that sets a fault.
+pub(crate) fn flags(command: &str) -> Vec<Arg> {
+    let grammar = Cli::command();
+    let found = grammar.find_subcommand(command);
+    found.into_iter().flat_map(|command| command.get_arguments().cloned()).collect()
 }

@@ -109,10 +109,14 @@ fn word<'a>(text: &'a str, placeholder: &'a str) -> &'a str {
     if text.is_empty() { placeholder } else { text }
 }
 
-fn parse_cgroup(path: &str) -> Result<Target, String> {
-    let path = Path::new(path);
+fn parse_cgroup(text: &str) -> Result<Target, String> {
+    let path = Path::new(text);
     if path.as_os_str().is_empty() {
         return Err("the path of the cgroup is missing".to_owned());
+    }
+    // PATH_MAX and NAME_MAX of include/uapi/linux/limits.h; the mount point comes before the path.
+    if text.contains('\0') || text.len() > 3072 || text.split('/').any(|part| part.len() > 255) {
+        return Err("a cgroup path has at most 3072 bytes, 255 in each part, and none that is 0".to_owned());
     }
     let below = path.strip_prefix("/").unwrap_or(path);
     let mut clean = PathBuf::from("/");
@@ -138,8 +142,8 @@ fn parse_unit(name: &str) -> Result<Target, String> {
 }
 
 fn parse_netns(name: &str) -> Result<Target, String> {
-    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return Err("a namespace name is not empty and has no `/`".to_owned());
+    if !(1..=255).contains(&name.len()) || name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err("a namespace name has 1 to 255 bytes, no `/` and none that is 0".to_owned());
     }
     Ok(Target::NetnsName(name.to_owned()))
 }

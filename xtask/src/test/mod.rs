@@ -140,18 +140,13 @@ fn host(session: &mut Session, report: &mut Report) {
 
 fn fuzz_replay(session: &mut Session, report: &mut Report) {
     let before = report.passed;
-    let mut command = session.cargo("test");
-    command.args([
-        "--locked",
-        "--no-fail-fast",
-        "--package",
-        "chaos-common",
-        "--all-targets",
-        "--",
-        "--show-output",
-        REPLAY,
-    ]);
-    libtest::run(report, "corpora", &mut command, Duration::from_mins(10));
+    for what in [&["chaos-common", "--all-targets"], &["chaos-agent", "--lib"]] {
+        let mut command = session.cargo("test");
+        command.args(["--locked", "--no-fail-fast", "--package"]).args(what);
+        command.args(["--", "--show-output", REPLAY]);
+        let package = what.first().copied().unwrap_or_default();
+        libtest::run(report, &format!("corpora of {package}"), &mut command, Duration::from_mins(10));
+    }
     if report.passed == before && report.failures.is_empty() {
         report.fail(format!("no test of chaos-common is named *{REPLAY}*"));
     }
