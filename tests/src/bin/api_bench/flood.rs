@@ -68,6 +68,16 @@ impl Flood {
         let receiver = pair.b.enter(|| UdpSocket::bind(to))?.context("the receiver's socket")?;
         let sender = pair.a.enter(|| UdpSocket::bind((A4, 0)))?.context("the sender's socket")?;
         sender.connect(to)?;
+        // A partition stops ARP, too: the flood would wait for an answer, and go on a second after the end.
+        sender.set_nonblocking(true)?;
+        for (netns, device, other, far, address) in
+            [(&pair.a, "va", &pair.b, "vb", B4), (&pair.b, "vb", &pair.a, "va", A4)]
+        {
+            let link = other.run(&format!("ip -o link show {far}"))?;
+            let mac = link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
+            let mac = mac.context("no address of the link")?;
+            netns.run(&format!("ip neigh replace {address} lladdr {mac} dev {device} nud permanent"))?;
+        }
         receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
         let list = || (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect();
         let notes = Arc::new(Notes {
