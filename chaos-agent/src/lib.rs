@@ -22,5 +22,5 @@ mod safety;
 pub mod spec;
 mod table;
 pub mod targets;
-mod telemetry;
+pub mod telemetry;
 pub mod validate;

@@ -133,6 +133,8 @@ pub struct Limits {
     /// It comes to so many namespaces, so many cgroups and so many devices at most: more are refused when it is
     /// armed, and left out when they come later.
     pub max_targets: Option<u32>,
+    /// Hits packets of this many flows only: the first that it meets.
+    pub max_flows: Option<u64>,
 }
 
 /// One rule in the user's terms.

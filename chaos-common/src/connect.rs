@@ -147,6 +147,9 @@ pub trait Rules: Env {
     /// this CPU meanwhile counts, too.
     fn count(&self, slot: u32, what: Count);
 
+    /// Tells of a call that the rule in this slot made fail, if it is one of those that are told of.
+    fn record(&self, _slot: u32, _rule: &Rule, _call: &Call, _verdicts: u32) {}
+
     /// A part of a conversation, as in the protected table, is protected.
     fn is_protected(&self, key: &FlowKey) -> bool;
 }
@@ -167,13 +170,13 @@ pub fn look<R: Rules>(rules: &R, call: &Call, index: u32, scan: Scan) -> Scan {
     let decided = Scan::decided(entry.slot);
     let spared = entry.flags & connect_flags::EXCLUDES != 0
         || (entry.flags & connect_flags::PROTECT != 0 && is_protected(rules, call));
-    if spared { decided } else { Scan(decided.0 | u64::from(refuse(rules, entry.slot))) }
+    if spared { decided } else { Scan(decided.0 | u64::from(refuse(rules, call, entry.slot))) }
 }
 
 /// The errno that the rule in this slot wants a matching call to fail with, with its counters;
 /// 0 = none.
 #[inline(always)]
-fn refuse<R: Rules>(rules: &R, slot: u32) -> u32 {
+fn refuse<R: Rules>(rules: &R, call: &Call, slot: u32) -> u32 {
     let (Some(rule), Some(state)) = (rules.rule(slot), rules.state(slot)) else { return 0 };
     if rule.id == 0 {
         return 0;
@@ -196,15 +199,19 @@ fn refuse<R: Rules>(rules: &R, slot: u32) -> u32 {
     if errno == 0 {
         return 0;
     }
-    if !take_budget(rules, rule, state, &SIZE) {
+    // Every call is a flow of its own: nothing is known yet of its other end.
+    let is_in = rule.max_flows == 0 || rules.fetch_add(&state.flows, 1) < rule.max_flows;
+    if !is_in || !take_budget(rules, rule, state, &SIZE) {
         rules.count(slot, Count::Limited);
         return 0;
     }
     if rule.flags & crate::abi::rule_flags::SHADOW != 0 {
         rules.count(slot, Count::Shadowed);
+        rules.record(slot, rule, call, Count::Shadowed.bit());
         return 0;
     }
     rules.count(slot, Count::Refused);
+    rules.record(slot, rule, call, Count::Refused.bit());
     errno
 }
 

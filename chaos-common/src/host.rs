@@ -167,6 +167,11 @@ impl World for Host {
         }
     }
 
+    fn delayed(&self, slot: u32, direction: Direction, delay_ns: u64, packets: u64) {
+        let mut counters = self.counters.borrow_mut();
+        counters.entry((slot, direction as u32)).or_default().delays.add(delay_ns, packets);
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<Flow> {
         self.flows.get(key).copied()
     }

@@ -31,6 +31,7 @@ pub mod packet;
 #[cfg(feature = "user")]
 pub mod profile;
 pub mod protect;
+pub mod sample;
 pub mod segment;
 #[cfg(feature = "user")]
 pub mod units;

@@ -1,8 +1,8 @@
 //! Whether a rule acts now, and on this packet: schedule, lease, limits, and the conditions without a table.
 
 use crate::{
-    abi::{Rule, RuleState, rule_flags},
-    env::Env,
+    abi::{MemoryKey, Rule, RuleState, rule_flags},
+    env::{Env, mix},
     job::{Job, job_flags},
     lookup::{flow_hash, flow_key, has_flow, symmetric},
     packet::Class,
@@ -52,6 +52,48 @@ pub(crate) fn life<E: Env>(env: &E, rule: &Rule, state: &RuleState, now_ns: u64)
 fn is_used_up<E: Env>(env: &E, rule: &Rule, state: &RuleState) -> bool {
     (rule.max_packets != 0 && env.read(&state.packets) >= rule.max_packets)
         || (rule.max_bytes != 0 && env.read(&state.bytes) >= rule.max_bytes)
+}
+
+/// What [`crate::abi::FlowMemory::admitted`] says.
+mod admission {
+    /// The rule has not met the flow yet.
+    pub(super) const UNKNOWN: u64 = 0;
+    /// Some CPU is about to decide; until then the packet passes.
+    pub(super) const DECIDING: u64 = 1;
+    /// One of the first flows.
+    pub(super) const IN: u64 = 2;
+    /// The others were first.
+    pub(super) const OUT: u64 = 3;
+}
+
+/// The rule may act on the packet's flow: it has no limit, or it is one of the first that it met. What has no
+/// flow is none of them. A flow that is forgotten (there is room for 65,536) counts anew when it comes back.
+#[inline(always)]
+pub(crate) fn admits<W: World>(world: &W, rule: &Rule, state: &RuleState, job: &Job) -> bool {
+    if rule.max_flows == 0 {
+        return true;
+    }
+    if !has_flow(&job.packet) {
+        return false;
+    }
+    let Some(memory) = world.flow_memory(&memory_key(rule, job)) else { return false };
+    let admitted = &memory.admitted;
+    let known = world.compare_exchange(admitted, admission::UNKNOWN, admission::DECIDING);
+    if known != admission::UNKNOWN {
+        return known == admission::IN;
+    }
+    let is_in = world.fetch_add(&state.flows, 1) < rule.max_flows;
+    world.write(admitted, if is_in { admission::IN } else { admission::OUT });
+    is_in
+}
+
+/// Under which the rule remembers the packet's connection.
+#[inline(always)]
+pub(crate) fn memory_key(rule: &Rule, job: &Job) -> MemoryKey {
+    MemoryKey {
+        flow: symmetric(&flow_key(&job.packet, job.netns, job.direction())),
+        rule: mix(rule.armed_ns) ^ rule.id,
+    }
 }
 
 /// Conditions that have no table: few rules reach them.

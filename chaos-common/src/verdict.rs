@@ -105,6 +105,12 @@ pub struct Verdict {
     pub corruption: Corruption,
 }
 
+/// The bit of a kind's number; 0 = no kind.
+#[inline(always)]
+const fn bit(number: u32) -> u32 {
+    if number == 0 { 0 } else { 1u32.wrapping_shl(number) }
+}
+
 impl Verdict {
     /// Nothing happens to the packet.
     pub const PASS: Self = Self {
@@ -129,6 +135,14 @@ impl Verdict {
     #[must_use]
     pub const fn is_pass(&self) -> bool {
         self.drop_by | self.answer_by | self.duplicate_by | self.corrupt_by | self.mark_by | self.hold_by == 0
+    }
+
+    /// The faults that want something: bits by their number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kinds(&self) -> u32 {
+        let Self { drop_by, answer_by, duplicate_by, corrupt_by, mark_by, hold_by, .. } = *self;
+        bit(drop_by) | bit(answer_by) | bit(duplicate_by) | bit(corrupt_by) | bit(mark_by) | bit(hold_by)
     }
 
     /// The packet vanishes because of `kind`.

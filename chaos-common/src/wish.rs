@@ -1,11 +1,11 @@
 //! What a rule wants done to a packet, and what all that match want together.
 
 use crate::{
-    abi::{Count, Direction, MemoryKey, Rule, RuleState, rule_flags},
-    env::{Draws, Env, mix},
+    abi::{Count, Direction, Rule, RuleState, rule_flags},
+    env::{Draws, Env},
     fault::Case,
     job::{Job, Size, job_flags},
-    life::{Life, concerns, life},
+    life::{Life, admits, concerns, life, memory_key},
     lookup::{flow_key, has_flow, symmetric},
     verdict::{Verdict, verdict_flags},
     world::World,
@@ -53,12 +53,12 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
         count(world, slot, job, Count::Matched);
     }
     let ended = match life(world, rule, state, job.now_ns) {
-        Life::Active => None,
+        Life::Active if admits(world, rule, state, job) => None,
         Life::Waiting => return begins::NOTHING,
         Life::Resting => return follow_held(world, (rule, slot), job, verdict_flags::ORDERED),
         Life::Lapsed => Some(Count::Lease),
         Life::Expired => Some(Count::Expired),
-        Life::Limited => Some(Count::Limited),
+        Life::Active | Life::Limited => Some(Count::Limited),
     };
     if let Some(reason) = ended {
         if !held {
@@ -94,11 +94,7 @@ pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -
     let states = if job.direction() == Direction::Egress { egress } else { ingress };
     let mut flow = None;
     if rule.flags & rule_flags::MEMORY != 0 && has_flow(&job.packet) {
-        let key = MemoryKey {
-            flow: symmetric(&flow_key(&job.packet, job.netns, job.direction())),
-            rule: mix(rule.armed_ns) ^ rule.id,
-        };
-        flow = world.flow_memory(&key);
+        flow = world.flow_memory(&memory_key(rule, job));
     }
     let draws =
         Draws { seed: rule.seed, stream: rule.id << 1 | job.direction() as u64, ordinal: job.ordinal };
@@ -125,9 +121,11 @@ pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32
     }
     if rule.flags & rule_flags::SHADOW != 0 {
         count(world, slot, job, Count::Shadowed);
+        world.record(slot, rule, job, wish, Count::Shadowed.bit());
         return false;
     }
-    count_wish(world, slot, job, wish);
+    let verdicts = count_wish(world, slot, job, wish);
+    world.record(slot, rule, job, wish, verdicts);
     wish.hold_slot = slot;
     wish.longest_ns = wish.hold_ns();
     wish.armed_ns = rule.armed_ns;
@@ -227,29 +225,36 @@ fn count<W: World>(world: &W, slot: u32, job: &Job, what: Count) {
     world.count(slot, job.direction(), what, job.size.segments, job.size.bytes);
 }
 
-/// Counts what happens to a packet: what makes it vanish alone, or everything else.
+/// Counts what happens to a packet: what makes it vanish alone, or everything else. The bits of what was counted.
 #[inline(always)]
-fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) {
+fn count_wish<W: World>(world: &W, slot: u32, job: &Job, wish: &Verdict) -> u32 {
+    let count = |what: Count| {
+        count(world, slot, job, what);
+        what.bit()
+    };
     if wish.drop_by != 0 {
-        return count(world, slot, job, Count::Dropped);
+        return count(Count::Dropped);
     }
     if wish.answer_by != 0 {
-        return count(world, slot, job, Count::Answered);
+        return count(Count::Answered);
     }
+    let mut verdicts = 0;
     if wish.duplicate_by != 0 {
-        count(world, slot, job, Count::Duplicated);
+        verdicts |= count(Count::Duplicated);
     }
     if wish.corrupt_by != 0 {
-        count(world, slot, job, Count::Corrupted);
+        verdicts |= count(Count::Corrupted);
     }
     if wish.mark_by != 0 {
-        count(world, slot, job, Count::Marked);
+        verdicts |= count(Count::Marked);
     }
     if wish.flags & verdict_flags::OVERTAKES != 0 {
-        count(world, slot, job, Count::Reordered);
+        verdicts |= count(Count::Reordered);
     } else if wish.hold_by != 0 {
-        count(world, slot, job, Count::Delayed);
+        verdicts |= count(Count::Delayed);
+        world.delayed(slot, job.direction(), wish.hold_ns(), job.size.segments);
     }
+    verdicts
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@ use crate::{
     env::Env,
     job::Job,
     packet::Addr,
+    verdict::Verdict,
 };
 
 /// Lookups. Every missing entry is `None` and means: pass.
@@ -42,6 +43,13 @@ pub trait World: Env {
 
     /// Adds to a counter of the rule in this slot.
     fn count(&self, slot: u32, direction: Direction, what: Count, packets: u64, bytes: u64);
+
+    /// Adds to the delays of the rule in this slot.
+    fn delayed(&self, _slot: u32, _direction: Direction, _delay_ns: u64, _packets: u64) {}
+
+    /// Tells of a packet that the rule in this slot affects, if it is one of those that are told of
+    /// ([`crate::sample`]); `verdicts` are bits of [`Count`].
+    fn record(&self, _slot: u32, _rule: &Rule, _job: &Job, _wish: &Verdict, _verdicts: u32) {}
 
     /// When the flow (by its [`crate::lookup::symmetric`] key) was first seen.
     fn flow(&self, key: &FlowKey) -> Option<Flow>;

@@ -12,9 +12,9 @@ use std::{
 
 use chaos_common::{
     abi::{
-        ABI_VERSION, CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow,
-        FlowKey, FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Rule, RuleState, Set, Tally,
-        TestInput,
+        ABI_VERSION, CgroupKey, CgroupSets, Clause, Connect, Counters, Delays, Device, DeviceKey, DistTable,
+        Flow, FlowKey, FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Record, Rule,
+        RuleState, Set, Tally, TestInput,
     },
     dns::{
         Asked,
@@ -41,6 +41,7 @@ use chaos_common::{
     },
     job::{Job, Matches, Size, View, Walk},
     packet::{Class, Packet},
+    sample::{SampleState, Sampling},
     verdict::{Answer, Corruption, Verdict},
 };
 
@@ -87,7 +88,7 @@ macro_rules! layout {
 }
 
 fn layouts() -> Vec<Layout> {
-    [tables(), rules(), jobs()].into_iter().flatten().collect()
+    [tables(), rules(), counters(), faults(), jobs()].into_iter().flatten().collect()
 }
 
 fn tables() -> Vec<Layout> {
@@ -136,6 +137,7 @@ fn rules() -> Vec<Layout> {
             flap_period_ns,
             max_packets,
             max_bytes,
+            max_flows,
             flags,
             share,
             tcp_flags,
@@ -144,14 +146,49 @@ fn rules() -> Vec<Layout> {
             reserved,
             faults
         }),
-        layout!(RuleState { lease_until_ns, packets, bytes, ordinals, held, states }),
-        layout!(FlowMemory { first_ns, bytes, clocks }),
+        layout!(RuleState { lease_until_ns, packets, bytes, flows, sample, ordinals, held, states }),
+        layout!(SampleState { second, seen }),
+        layout!(Sampling { 0 }),
+        layout!(FlowMemory { first_ns, bytes, admitted, clocks }),
         layout!(MemoryKey { flow, rule }),
         layout!(Lane { holder, release_ns }),
         layout!(FlowOrder { lanes }),
         layout!(DistTable { len, reserved, entries }),
+    ]
+}
+
+fn counters() -> Vec<Layout> {
+    vec![
         layout!(Tally { packets, bytes }),
-        layout!(Counters { tallies }),
+        layout!(Counters { tallies, delays }),
+        layout!(Delays { sum_ns, classes }),
+        layout!(Record {
+            time_ns,
+            armed_ns,
+            netns,
+            cgroup,
+            delay_ns,
+            bytes,
+            source,
+            destination,
+            slot,
+            ifindex,
+            segments,
+            verdicts,
+            kinds,
+            direction,
+            pid,
+            proto,
+            source_port,
+            destination_port,
+            tcp_flags,
+            command
+        }),
+    ]
+}
+
+fn faults() -> Vec<Layout> {
+    vec![
         layout!(Faults, whole),
         layout!(States, whole),
         layout!(NoState, whole),
@@ -348,18 +385,19 @@ fn a_filled_rule_has_golden_bytes() {
         flap_period_ns: 0x0808,
         max_packets: 0x0909,
         max_bytes: 0x0a0a,
-        flags: 0x0b0b,
-        share: Prob(0x0c0c),
-        tcp_flags: 0x0d0d,
-        kinds: 0x0e0e,
-        cut_kinds: 0x0f0f,
-        reserved: 0x1010,
+        max_flows: 0x0b0b,
+        flags: 0x0c0c,
+        share: Prob(0x0d0d),
+        tcp_flags: 0x0e0e,
+        kinds: 0x0f0f,
+        cut_kinds: 0x1010,
+        reserved: 0x1111,
         faults: Faults::default(),
     };
     // SAFETY: `Rule` has no padding (`no_type_has_padding`), so every byte of it is initialised.
     let bytes = unsafe { std::slice::from_raw_parts((&raw const rule).cast::<u8>(), size_of::<Rule>()) };
-    let wide = (1..=10u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
-    let narrow = (11..=16u8).flat_map(|n| [n, n, 0, 0]);
+    let wide = (1..=11u8).flat_map(|n| [n, n, 0, 0, 0, 0, 0, 0]);
+    let narrow = (12..=17u8).flat_map(|n| [n, n, 0, 0]);
     let (own, faults) = bytes.split_at(std::mem::offset_of!(Rule, faults));
     assert_eq!(own, wide.chain(narrow).collect::<Vec<u8>>(), "{bytes:02x?}");
     assert!(faults.iter().all(|byte| *byte == 0), "no fault is all zeroes");

@@ -100,6 +100,28 @@ fn limits_are_exact() {
     assert_eq!((0..25).filter(|_| dropped_at(&host, NOW_NS)).count(), 5, "the narrower one counts");
 }
 
+/// The first flows that the rule meets are hit, whole and both ways; no others, and what has no flow is none.
+#[test]
+fn a_limit_of_flows_admits_the_first_and_no_others() {
+    let host = arm(vec![rule(|rule| rule.max_flows = 3)]);
+    let from = |port: u16| Packet { source_port: port, ..tcp() };
+    for _ in 0..4 {
+        let hit: Vec<u16> = (1..=8).filter(|port| judge_one(&host, &from(*port)) != 0).collect();
+        assert_eq!(hit, [1, 2, 3]);
+    }
+    assert_eq!((counted(&host, Count::Dropped), counted(&host, Count::Limited)), (12, 20));
+    let answer = Packet {
+        source: tcp().destination,
+        destination: tcp().source,
+        source_port: tcp().destination_port,
+        destination_port: 2,
+        ..tcp()
+    };
+    assert_ne!(judge_at(&host, &answer, DEVICE, Direction::Ingress), 0, "the other way of an admitted flow");
+    let bare = Packet { class: Class::OTHER, flags: packet_flags::IP, ..tcp() };
+    assert_eq!(judge_one(&host, &bare), 0, "no flow");
+}
+
 /// Only what is hit counts against a limit.
 #[test]
 fn what_passes_uses_no_limit_up() {

@@ -20,6 +20,7 @@ mod loopback;
 mod parse;
 mod profile;
 mod rate;
+mod sample;
 mod statistics;
 mod support;
 mod threads;

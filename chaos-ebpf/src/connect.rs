@@ -20,6 +20,7 @@ use chaos_common::{
 };
 
 use crate::{
+    events,
     frame::Skb,
     globals::CHAOS_CGROUP,
     maps::{CHAOS_CONNECT, CHAOS_CONTROL, CHAOS_COUNTERS},
@@ -89,6 +90,13 @@ impl Rules for Called {
     #[inline(always)]
     fn state(&self, slot: u32) -> Option<&RuleState> {
         World::state(&self.0, slot)
+    }
+
+    #[inline(always)]
+    fn record(&self, slot: u32, rule: &Rule, call: &Call, verdicts: u32) {
+        if events::wanted() {
+            events::call(rule, slot, call, verdicts, self.0.now_ns());
+        }
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ mod connect;
 mod effect;
 mod enter;
 mod error;
+mod events;
 mod frame;
 mod globals;
 mod maps;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use chaos_common::{
     abi::{
@@ -131,6 +131,14 @@ pub(crate) static CHAOS_SCRATCH: PerCpuArray<[u32; 256]> = PerCpuArray::with_max
 /// The packet being judged, one a CPU. Written here only.
 #[map]
 pub(crate) static CHAOS_JOB: PerCpuArray<Job> = PerCpuArray::with_max_entries(1, 0);
+
+/// Records of packets that rules affected ([`chaos_common::abi::Record`]). Written here, read by the agent.
+#[map]
+pub(crate) static CHAOS_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Records that found no room in it, each CPU its own. Written here only.
+#[map]
+pub(crate) static CHAOS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Names and globs of `dns`, by number. Written by the agent only, and only ever at its end.
 #[map]

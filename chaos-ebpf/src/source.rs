@@ -68,6 +68,16 @@ pub(crate) fn ancestor_cgroup(skb: Skb, level: u32) -> u64 {
     }
 }
 
+/// Id of the packet's socket's cgroup; 0 = it has none.
+#[inline(always)]
+pub(crate) fn cgroup(skb: Skb) -> u64 {
+    match given() {
+        Some(input) => input.cgroups.first().copied().unwrap_or(0),
+        // SAFETY: the kernel passes a valid context.
+        None => unsafe { bpf_skb_cgroup_id(skb.0) },
+    }
+}
+
 /// The packet still has the socket that sent it.
 #[inline(always)]
 pub(crate) fn has_cgroup(skb: Skb) -> bool {

@@ -11,10 +11,12 @@ use chaos_common::{
     env::{Env, Word},
     job::Job,
     packet::{Addr, unmapped},
+    verdict::Verdict,
     world::World,
 };
 
 use crate::{
+    events,
     frame::Skb,
     globals::CHAOS_CAPACITY,
     maps::{
@@ -181,6 +183,21 @@ impl World for Tables {
         if let Some(tally) = counters.tallies.get_mut(what as usize) {
             tally.packets = tally.packets.wrapping_add(packets);
             tally.bytes = tally.bytes.wrapping_add(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn delayed(&self, slot: u32, direction: Direction, delay_ns: u64, packets: u64) {
+        let Some(counters) = CHAOS_COUNTERS.get_ptr_mut(slot << 1 | direction as u32) else { return };
+        // SAFETY: as in `count`.
+        let counters = unsafe { &mut *counters };
+        counters.delays.add(delay_ns, packets);
+    }
+
+    #[inline(always)]
+    fn record(&self, slot: u32, rule: &Rule, _: &Job, wish: &Verdict, verdicts: u32) {
+        if events::wanted() {
+            events::packet(self.skb, slot, verdicts, wish.kinds(), (wish.hold_ns(), rule.armed_ns));
         }
     }
 

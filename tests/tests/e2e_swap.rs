@@ -104,7 +104,7 @@ fn a_limit_is_exact_under_swaps() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
-    let limits = Limits { max_packets: Some(10_000), max_bytes: None, max_targets: None };
+    let limits = Limits { max_packets: Some(10_000), ..Limits::default() };
     let kept = rule(&pair, PORT, &faults("partition", ""), limits);
     let (arrived, swaps, took, engine) = under_swaps(&pair, &kept);
     let stats = engine.stop().unwrap();

@@ -16,13 +16,14 @@ use crate::{
 };
 
 /// Fields beside `target`, `faults` and `match`, and the flags they are.
-pub(crate) const WHEN: [(&str, &str); 8] = [
+pub(crate) const WHEN: [(&str, &str); 9] = [
     ("duration", "for"),
     ("start_after", "start-after"),
     ("flap", "flap"),
     ("max_packets", "max-packets"),
     ("max_bytes", "max-bytes"),
     ("max_targets", "max-targets"),
+    ("max_flows", "max-flows"),
     ("seed", "seed"),
     ("shadow", "shadow"),
 ];

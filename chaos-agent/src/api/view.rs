@@ -35,6 +35,7 @@ const FAULT: &[Column] = &[
     column("remaining_seconds", || shape::or_null(shape::seconds("What is left of that")), |fault, _| json!(left(fault, Some(fault.ends_at)))),
     column("lease_remaining_seconds", || shape::or_null(shape::seconds("It ends then unless it is renewed")), |fault, _| json!(left(fault, fault.lease_until))),
     column("matched", || shape::flag("Whether a packet was matched so far"), |_, stats| (!Fault::is_unmatched(stats)).into()),
+    column("unmatched", unmatched_shape, |fault, _| fault.unmatched().map(|(cause, message)| json!({"cause": cause, "message": message})).into()),
     column("request", || json!({"type": "object", "description": "The body it came in"}), |fault, _| fault.new.body.clone()),
     column("egress", || shape::named("Counters"), |_, stats| json!(stats.egress)),
     column("ingress", || shape::named("Counters"), |_, stats| json!(stats.ingress)),
@@ -94,4 +95,10 @@ pub(super) fn time(help: &str) -> Value {
 fn left(fault: &Fault, until: Option<Duration>) -> Option<f64> {
     let is_active = fault.state == State::Active;
     until.filter(|_| is_active).map(|until| until.saturating_sub(daemon::now()).as_secs_f64())
+}
+
+/// The alarm of a fault that was armed for too long without matching anything.
+fn unmatched_shape() -> Value {
+    let cause = json!({"type": ["object", "null"], "description": "Which cause, and what was seen of it"});
+    shape::or_null(shape::object([("cause", cause), ("message", shape::text("The same in words"))]))
 }

@@ -260,6 +260,9 @@ pub(crate) struct ScheduleArgs {
     /// Refuse what the target comes to beyond so many namespaces, cgroups or devices, now and later [default: 256]
     #[arg(long, value_name = "N", value_parser = units::targets, allow_hyphen_values = true)]
     pub(crate) max_targets: Option<u32>,
+    /// Hit only the first so many connections that the fault meets (--refuse: calls)
+    #[arg(long, value_name = "N", value_parser = units::packets, allow_hyphen_values = true)]
+    pub(crate) max_flows: Option<u64>,
     /// Same seed, same fate for each packet
     #[arg(long, value_name = "NUMBER", value_parser = units::seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,

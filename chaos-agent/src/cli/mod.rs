@@ -41,6 +41,7 @@ use clap::{
 };
 
 pub use self::args::Cli;
+pub(crate) use self::commands::holding::causes;
 use self::{args::Command, output::Stream};
 pub(crate) use self::{
     failure::{Exit, Failure, Report},

@@ -211,6 +211,7 @@ fn limits(args: &ScheduleArgs) -> Limits {
     Limits {
         max_packets: args.max_packets,
         max_bytes: args.max_bytes,
+        max_flows: args.max_flows,
         max_targets: args.max_targets.or(Some(crate::safety::limits().max_targets)),
     }
 }

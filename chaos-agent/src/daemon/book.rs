@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::alarm::Alarm;
 use crate::{
     cli::RuleSet,
     datapath::CAPACITY,
@@ -56,8 +57,10 @@ pub(crate) struct Fault {
     pub(crate) ends_at: Duration,
     /// Boot clock; none = it has no lease.
     pub(crate) lease_until: Option<Duration>,
-    /// Why it may have matched nothing, once that was for too long.
-    pub(crate) unmatched: Option<String>,
+    /// Whether it matches anything.
+    pub(crate) alarm: Alarm,
+    /// Boot clock: since when the kernel has it.
+    since: Duration,
     slots: Vec<u32>,
     /// What the engine got for each slot: the rules, with the times that are left of a change.
     armed: Vec<RuleSpec>,
@@ -84,7 +87,8 @@ impl Book {
             id: self.next_id,
             state: State::Active,
             why: None,
-            unmatched: None,
+            alarm: Alarm::Quiet,
+            since: now,
             started: SystemTime::now(),
             ends_at: now.saturating_add(new.duration),
             lease_until: new.lease.map(|lease| now.saturating_add(lease)),
@@ -153,7 +157,8 @@ impl Book {
     }
 
     /// It is held from now on.
-    pub(super) fn add(&mut self, fault: Fault) {
+    pub(super) fn add(&mut self, mut fault: Fault) {
+        fault.since = super::now();
         self.active.insert(fault.id, fault);
     }
 
@@ -208,6 +213,25 @@ impl Fault {
 
     fn armed_in(&self, slot: u32) -> Option<&RuleSpec> {
         self.slots.iter().zip(&self.armed).find(|(taken, _)| **taken == slot).map(|(_, rule)| rule)
+    }
+
+    /// How long it could have acted by `now`.
+    pub(super) fn acting_for(&self, now: Duration) -> Duration {
+        let delay = self.new.set.rules.iter().map(|rule| rule.schedule.start_delay).max().unwrap_or_default();
+        now.saturating_sub(self.since).saturating_sub(delay)
+    }
+
+    /// Where its rules are.
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// The cause and a sentence, if it has been armed for too long without matching anything.
+    pub(crate) fn unmatched(&self) -> Option<(&Value, &str)> {
+        match &self.alarm {
+            Alarm::Raised(cause, sentence) if self.state == State::Active => Some((cause, sentence)),
+            Alarm::Quiet | Alarm::Suspect | Alarm::Raised(..) | Alarm::Matched => None,
+        }
     }
 
     /// Nothing was matched so far.

@@ -173,7 +173,6 @@ impl Hub {
         inner.counts.clone()
     }
 
-    #[expect(dead_code, reason = "told by the reader of the ring buffer, which comes next")]
     /// Tells those who asked for packets of one; it is not remembered, and its number is 0.
     pub(crate) fn pass(&self, fault: Option<u64>, message: impl Into<String>, data: Value) {
         let inner = self.lock();
@@ -198,7 +197,6 @@ impl Hub {
     }
 
     /// Whether somebody listens to packets.
-    #[expect(dead_code, reason = "asked by the reader of the ring buffer, which comes next")]
     pub(crate) fn wants_packets(&self) -> bool {
         self.lock().packets.as_ref().is_some_and(|packets| packets.receiver_count() > 0)
     }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     book::{Book, Fault, NewFault},
     events::{Hub, Kind},
+    tell::Telling,
     why,
 };
 use crate::{
@@ -66,16 +67,17 @@ pub(crate) struct Handle(Sender<Order>);
 
 /// What the thread knows.
 pub(crate) struct Keeper {
-    options: EngineOptions,
+    pub(super) options: EngineOptions,
     /// What was configured; ask it each time, for it changes.
-    #[expect(dead_code, reason = "read by what limits faults, which comes next")]
-    config: Live,
+    pub(super) config: Live,
     pub(super) engine: Option<Engine>,
     /// What takes long, done ahead in the background while there is no engine.
     prepared: Option<JoinHandle<Result<Prepared, EngineError>>>,
     pub(super) book: Book,
     pub(super) hub: Hub,
     pub(super) ledger: Ledger,
+    pub(super) alarms_at: Instant,
+    pub(super) telling: Telling,
     /// The safety lever, and why.
     stopped: Option<String>,
     idle_since: Instant,
@@ -100,6 +102,8 @@ pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Resul
             book: Book::default(),
             hub,
             ledger: Ledger::default(),
+            alarms_at: Instant::now(),
+            telling: Telling::default(),
             stopped: None,
             idle_since: Instant::now(),
             is_ending: false,
@@ -152,6 +156,7 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_after();
+            self.tell();
         }
     }
 
@@ -207,6 +212,7 @@ impl Keeper {
                 self.ledger.error(&error.to_string());
             }
         }
+        self.look_for_unmatched();
         if self.book.active().next().is_some() {
             self.idle_since = Instant::now();
         } else if self.idle_since.elapsed() >= LINGER {
@@ -216,6 +222,7 @@ impl Keeper {
 
     /// Takes the engine; what its delay line counted stays known.
     fn let_go(&mut self) -> Option<Engine> {
+        self.book_lost();
         let engine = self.engine.take();
         self.ledger.line_gone(engine.as_ref().and_then(Engine::line_stats));
         engine
@@ -264,6 +271,7 @@ impl Keeper {
             self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
             self.book.add(fault);
         }
+        self.name_packets();
         Ok(ids)
     }
 

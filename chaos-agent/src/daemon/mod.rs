@@ -4,6 +4,7 @@
 //! happened to them, `socket` where it listens, `credentials` what TCP
 //! needs, `reload` SIGHUP; `api` speaks HTTP.
 
+mod alarm;
 mod book;
 mod credentials;
 mod events;
@@ -11,6 +12,7 @@ mod keeper;
 mod observe;
 mod reload;
 mod socket;
+mod tell;
 pub(crate) mod why;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

@@ -30,14 +30,14 @@ impl Keeper {
             last_error: self.ledger.last_error.as_ref().map(|(when, _)| *when),
             is_stopped: self.stopped().is_some(),
             events: self.hub.counts(),
-            records_lost: 0,
+            records_lost: self.records_lost(),
             series: self.ledger.series(held.into_iter()),
         }
     }
 
     /// Faults that matched nothing for longer than they should have.
     pub(crate) fn unmatched(&self) -> Vec<u64> {
-        self.book.active().filter(|fault| fault.unmatched.is_some()).map(|fault| fault.id).collect()
+        self.book.active().filter(|fault| fault.unmatched().is_some()).map(|fault| fault.id).collect()
     }
 
     /// The last thing that could not be done, and when.
@@ -55,6 +55,6 @@ fn place(fault: &Fault) -> Place {
         started: fault.started,
         remaining: fault.ends_at.saturating_sub(now()),
         lease: fault.lease_until.map(|until| until.saturating_sub(now())),
-        is_unmatched: fault.unmatched.is_some(),
+        is_unmatched: fault.unmatched().is_some(),
     }
 }

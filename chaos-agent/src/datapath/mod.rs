@@ -13,6 +13,7 @@ mod loaded;
 mod membarrier;
 mod memory;
 mod object;
+mod records;
 mod tables;
 mod telemetry;
 
@@ -26,5 +27,6 @@ pub use lever::disarm_all;
 pub use line_watch::TableWatch;
 pub use loaded::Loaded;
 pub use object::{OBJECT, Object, PROGRAMS, instructions};
+pub use records::Records;
 pub use tables::{CAPACITY, Maps};
 pub use telemetry::{DirectionCounters, KernelLog};

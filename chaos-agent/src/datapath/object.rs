@@ -33,7 +33,7 @@ pub const PROGRAMS: [&str; 11] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 29] = [
+pub(super) const SHARED: [&str; 31] = [
     "CHAOS_CONTROL",
     "CHAOS_CORE",
     "CHAOS_HEADERS",
@@ -62,6 +62,8 @@ pub(super) const SHARED: [&str; 29] = [
     "CHAOS_JOB",
     "CHAOS_PATTERNS",
     "CHAOS_ASKED",
+    "CHAOS_EVENTS",
+    "CHAOS_LOST",
     "AYA_LOGS",
 ];
 

@@ -19,6 +19,7 @@ use chaos_common::{
         glob::{PATTERNS, Pattern},
         patterns,
     },
+    sample::Sampling,
 };
 
 use super::{
@@ -26,6 +27,7 @@ use super::{
     instance::loaded,
     line_watch::{HELD, TableWatch},
     memory::Mapped,
+    records::Records,
 };
 
 /// Rules that the tables hold; the layout itself reaches to [`RULES_MAX`].
@@ -61,6 +63,8 @@ pub struct Maps {
     pub(super) nets6: LpmTrie<MapData, [u32; 5], u32>,
     pub(super) cgroups: HashMap<MapData, CgroupKey, CgroupSets>,
     counters: PerCpuArray<MapData, Counters>,
+    records: Option<Records>,
+    lost: PerCpuArray<MapData, u64>,
     /// Owners of conversations and ports.
     pub owners: HashMap<MapData, FlowKey, Owner>,
     /// Flows seen since arming.
@@ -103,11 +107,14 @@ impl Maps {
         let core = install_core(ebpf)?;
         let log = if with_log { KernelLog::open(ebpf) } else { None };
         let mut taker = Taker(ebpf);
+        let control = Arc::new(taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?);
         let banks = BANKS as usize;
         let capacity = CAPACITY as usize;
         Ok(Self {
             _core: core,
-            control: Arc::new(taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?),
+            records: Some(Records { ring: taker.take("CHAOS_EVENTS")?, control: Arc::clone(&control) }),
+            lost: taker.take("CHAOS_LOST")?,
+            control,
             headers: taker.mapped("CHAOS_HEADERS", banks)?,
             sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
             clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
@@ -213,6 +220,27 @@ impl Maps {
         let values =
             self.counters.get(&index, 0).map_err(|error| DatapathError::table("CHAOS_COUNTERS", &error))?;
         Ok(DirectionCounters::sum(values.iter()))
+    }
+
+    /// The reading end of the ring buffer, to be given back; none = somebody has it.
+    pub fn records(&mut self) -> Option<Records> {
+        self.records.take()
+    }
+
+    /// Takes it back.
+    pub fn put_back(&mut self, records: Records) {
+        self.records = Some(records);
+    }
+
+    /// Which packets are told of from now on.
+    pub fn sample(&self, sampling: Sampling) {
+        self.control.set(control::SAMPLING as usize, sampling.0);
+    }
+
+    /// Records that found no room.
+    pub fn lost(&self) -> Result<u64, DatapathError> {
+        let values = self.lost.get(&0, 0).map_err(|error| DatapathError::table("CHAOS_LOST", &error))?;
+        Ok(values.iter().sum())
     }
 
     /// Writes the names and globs that rules have named since; those there are stay as they are,

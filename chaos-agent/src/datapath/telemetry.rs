@@ -2,12 +2,13 @@
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use chaos_common::abi::{COUNTS, Count, Counters, Tally};
+use chaos_common::abi::{COUNTS, Count, Counters, Delays, Tally};
 
 /// One rule's counters in one direction, all CPUs together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectionCounters {
     tallies: [Tally; COUNTS],
+    delays: Delays,
 }
 
 impl DirectionCounters {
@@ -19,8 +20,18 @@ impl DirectionCounters {
                 sum.packets += tally.packets;
                 sum.bytes += tally.bytes;
             }
+            total.delays.sum_ns += cpu.delays.sum_ns;
+            for (sum, packets) in total.delays.classes.iter_mut().zip(cpu.delays.classes) {
+                *sum += packets;
+            }
         }
         total
+    }
+
+    /// How long the rule made packets wait.
+    #[must_use]
+    pub const fn delays(&self) -> Delays {
+        self.delays
     }
 
     /// What was counted for this reason.

@@ -9,7 +9,9 @@ mod linger;
 mod owners;
 mod place;
 mod plan;
+mod probe;
 mod protect;
+mod records;
 mod refusals;
 mod registry;
 mod resets;
@@ -30,10 +32,11 @@ use std::{
 use chaos_common::abi::Direction;
 
 use self::{
-    active::Active, owners::Owners, protect::Protected, refusals::Refusals, registry::Registration,
-    resets::Resets, site::Site,
+    active::Active, owners::Owners, probe::Probe, protect::Protected, refusals::Refusals,
+    registry::Registration, resets::Resets, site::Site,
 };
 pub use self::{
+    probe::Unmatched,
     registry::is_anybody_registered,
     stop::stop_all,
     sweep::sweep,
@@ -50,6 +53,7 @@ use crate::{
     lines::LineThread,
     netns::{Netns, NetnsId},
     spec::RuleSpec,
+    telemetry::Reader,
 };
 
 /// How often protected connections are looked for, and filters looked after.
@@ -62,6 +66,7 @@ pub struct Engine {
     // The order of fields is the order of going: programs off devices, then devices, then the rest.
     sites: BTreeMap<NetnsId, Site>,
     line: Option<Arc<LineThread>>,
+    reader: Option<Reader>,
     owners: Owners,
     refusals: Refusals,
     resets: Resets,
@@ -74,6 +79,7 @@ pub struct Engine {
     spare: Option<JoinHandle<Result<Spare, DatapathError>>>,
     parts: linger::Parts,
     actives: Vec<Active>,
+    probes: Vec<Probe>,
     options: EngineOptions,
     guard: Option<Guard>,
     hierarchy: Option<Hierarchy>,
@@ -143,6 +149,7 @@ impl Engine {
         let mut engine = Self {
             sites: BTreeMap::new(),
             line: None,
+            reader: None,
             told: waiting::Told::default(),
             owners: Owners::default(),
             refusals: Refusals::default(),
@@ -154,6 +161,7 @@ impl Engine {
             spare: None,
             parts: linger::Parts::default(),
             actives,
+            probes: Vec::new(),
             options: options.clone(),
             guard,
             hierarchy: Hierarchy::discover().ok(),
@@ -220,7 +228,7 @@ impl Engine {
                 ingress: self.maps.counters(active.slot, Direction::Ingress)?.into(),
             })
         };
-        self.actives.iter().map(stats).collect()
+        self.actives.iter().filter(|active| !self.is_probe(active)).map(stats).collect()
     }
 
     /// The counters of these slots; those of a rule that is gone stay until its slot is used again.

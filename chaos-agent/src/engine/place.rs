@@ -56,7 +56,10 @@ impl Engine {
             self.release(gone.iter());
             self.swap(&slots, Some(self.options.linger))
         });
-        let Err(error) = changed else { return Ok(()) };
+        let Err(error) = changed else {
+            self.forget_probes();
+            return Ok(());
+        };
         self.set_lengths(&lengths);
         self.actives.retain(|active| !slots.contains(&active.slot));
         self.actives.extend(gone);

@@ -241,7 +241,8 @@ fn ends_after_ns(faults: &Faults) -> Option<u64> {
 /// Its limits count packets, and a connection that carries none has none to count; in shadow it
 /// touches nothing.
 fn spares_idle(rule: &Rule) -> bool {
-    rule.max_packets != 0 || rule.max_bytes != 0 || rule.flags & chaos_common::abi::rule_flags::SHADOW != 0
+    [rule.max_packets, rule.max_bytes, rule.max_flows] != [0; 3]
+        || rule.flags & chaos_common::abi::rule_flags::SHADOW != 0
 }
 
 /// The same rules on the host, their leases without end: we hold them.

@@ -46,6 +46,7 @@ pub(super) fn rule(spec: &RuleSpec, id: u64, armed_ns: u64, expires_ns: u64) -> 
         flap_period_ns: nanos(flap_on.saturating_add(flap_off)),
         max_packets: spec.limits.max_packets.unwrap_or(0),
         max_bytes: spec.limits.max_bytes.unwrap_or(0),
+        max_flows: spec.limits.max_flows.unwrap_or(0),
         flags: flags(spec),
         share: share_to_prob(matching.share.unwrap_or(0.0)),
         tcp_flags: tcp_flags(matching),

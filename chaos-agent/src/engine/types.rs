@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chaos_common::{
-    abi::{Count, Tally},
+    abi::{Count, Delays, Tally},
     compile::CompileError,
 };
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,9 @@ macro_rules! counters {
         #[expect(missing_docs, reason = "every field is a `Count` and a unit")]
         pub struct Counters {
             $( pub $packets: u64, pub $bytes: u64, )+
+            /// How long packets were made to wait; shown by the metrics.
+            #[serde(skip)]
+            pub delays: Delays,
         }
 
         impl From<DirectionCounters> for Counters {
@@ -137,6 +140,7 @@ macro_rules! counters {
                         $packets: counters.of(Count::$count).packets,
                         $bytes: counters.of(Count::$count).bytes,
                     )+
+                    delays: counters.delays(),
                 }
             }
         }
@@ -144,12 +148,19 @@ macro_rules! counters {
         impl Counters {
             /// Both together.
             #[must_use]
-            pub const fn plus(&self, other: &Self) -> Self {
+            pub fn plus(&self, other: &Self) -> Self {
                 Self {
                     $(
                         $packets: self.$packets + other.$packets,
                         $bytes: self.$bytes + other.$bytes,
                     )+
+                    delays: Delays {
+                        sum_ns: self.delays.sum_ns + other.delays.sum_ns,
+                        classes: std::array::from_fn(|class| {
+                            let of = |delays: &Delays| delays.classes.get(class).copied().unwrap_or(0);
+                            of(&self.delays) + of(&other.delays)
+                        }),
+                    },
                 }
             }
 

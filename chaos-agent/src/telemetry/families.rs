@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chaos_common::abi::{Count, Direction};
+use chaos_common::abi::{Count, DELAY_ENDS_NS, Direction};
 
 use super::{
     exposition::{Family, Page, number},
@@ -166,10 +166,16 @@ fn counters(page: &mut Page, seen: &Observed) {
         "chaos_fault_packets_total",
         "Wire packets by what a fault did to them, or why it did nothing. One packet may count for several.",
     );
+    let mut delays = Family::histograms(
+        "chaos_fault_delay_seconds",
+        "How long a fault made wire packets wait, as its rules asked for; what the line adds is its lateness.",
+    );
     let mut bytes = Family::counters("chaos_fault_bytes_total", "Bytes of their frames likewise.");
     for Series { fault, stats } in &seen.series {
         for (direction, counters) in ways(stats) {
             let labels = [("fault", fault.as_str()), ("direction", direction)];
+            let waited = counters.delays;
+            delays.histogram(&labels, &DELAY_ENDS_NS, &waited.classes, waited.sum_ns);
             for count in Count::ALL {
                 let tally = counters.of(*count);
                 if *count == Count::Matched {
@@ -184,7 +190,7 @@ fn counters(page: &mut Page, seen: &Observed) {
             }
         }
     }
-    for family in [matched_packets, matched_bytes, packets, bytes] {
+    for family in [matched_packets, matched_bytes, packets, bytes, delays] {
         page.add(family);
     }
 }

@@ -1,5 +1,7 @@
 //! What is counted, and why.
 
+use crate::mask::masked;
+
 macro_rules! counts {
     ($( $(#[$doc:meta])* $name:ident = $label:literal ),+ $(,)?) => {
         /// Why a packet was counted.
@@ -35,7 +37,7 @@ counts! {
     Lease = "lease",
     /// Passed because the rule had expired.
     Expired = "expired",
-    /// Passed because `max_packets` or `max_bytes` was used up.
+    /// Passed because `max_packets`, `max_bytes` or `max_flows` was used up.
     Limited = "limited",
     /// Answered instead of delivered: reset, ICMP error, DNS answer.
     Answered = "answered",
@@ -56,6 +58,12 @@ counts! {
 }
 
 impl Count {
+    /// Its bit in [`super::Record::verdicts`].
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// Something was done to the packet.
     #[must_use]
     pub const fn is_effect(self) -> bool {
@@ -94,4 +102,54 @@ pub struct Tally {
 pub struct Counters {
     /// By [`Count`].
     pub tallies: [Tally; COUNTS],
+    /// How long the rule made packets wait.
+    pub delays: Delays,
+}
+
+/// Classes of delay; a power of two, for the index to be masked.
+pub const DELAY_CLASSES: usize = 16;
+
+/// Upper ends of the classes but the last, nanoseconds.
+pub const DELAY_ENDS_NS: [u64; 15] = [
+    100_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// How long one rule made packets wait in one direction: what it asked for, of each wire packet counted as
+/// [`Count::Delayed`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delays {
+    /// Sum, nanoseconds.
+    pub sum_ns: u64,
+    /// Packets by class; the last is above every end.
+    pub classes: [u64; DELAY_CLASSES],
+}
+
+impl Delays {
+    /// So many wire packets wait so long.
+    #[inline(always)]
+    pub fn add(&mut self, delay_ns: u64, packets: u64) {
+        let mut class = 0u32;
+        for end_ns in DELAY_ENDS_NS {
+            class = class.wrapping_add(u32::from(delay_ns > end_ns));
+        }
+        if let Some(count) = self.classes.get_mut(masked::<DELAY_CLASSES>(class)) {
+            *count = count.wrapping_add(packets);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(delay_ns.wrapping_mul(packets));
+    }
 }

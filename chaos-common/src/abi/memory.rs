@@ -10,6 +10,8 @@ pub struct FlowMemory {
     pub first_ns: Word,
     /// Bytes of payload seen so far, both directions together.
     pub bytes: Word,
+    /// Whether the rule may act on it, if it has `max_flows`: see [`crate::life`].
+    pub admitted: Word,
     /// What a link of the connection's own remembers ([`crate::fault::rate::RateState`]), by [`super::Direction`].
     pub clocks: [Word; 2],
 }

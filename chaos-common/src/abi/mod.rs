@@ -5,17 +5,19 @@
 
 mod count;
 mod memory;
+mod record;
 mod rule;
 
 pub use self::{
-    count::{COUNTS, Count, Counters, Tally},
+    count::{COUNTS, Count, Counters, DELAY_CLASSES, DELAY_ENDS_NS, Delays, Tally},
     memory::{DIST_ENTRIES, DIST_TABLES, DistTable, FlowMemory, FlowOrder, Lane, MemoryKey},
+    record::Record,
     rule::{Rule, RuleState, rule_flags},
 };
 use crate::packet::Addr;
 
 /// Compiled into the object and compared when it is loaded.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Rules (and clauses) that the layout can address.
 pub const RULES_MAX: usize = 4096;
@@ -310,6 +312,10 @@ pub mod control {
     pub const INTERN_FAILED: u32 = 2;
     /// `CLOCK_MONOTONIC` of the last sign of life of the delay line's thread.
     pub const HEARTBEAT: u32 = 3;
+    /// Which packets are told of ([`crate::sample::Sampling`]); 0 = none, because nobody reads.
+    pub const SAMPLING: u32 = 4;
+    /// Not 0 = the reader of records waits to be woken.
+    pub const WAITS: u32 = 5;
     /// Number of words.
     pub const WORDS: u32 = 8;
 }
@@ -332,7 +338,7 @@ pub struct TestInput {
 mod pod {
     use super::{
         CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
-        Header, Intern, Owner, Rule, Set, TestInput,
+        Header, Intern, Owner, Record, Rule, Set, TestInput,
     };
 
     macro_rules! pod {
@@ -347,6 +353,6 @@ mod pod {
 
     pod!(
         CgroupKey, CgroupSets, Clause, Connect, Counters, Device, DeviceKey, DistTable, Flow, FlowKey,
-        Header, Intern, Owner, Rule, Set, TestInput
+        Header, Intern, Owner, Record, Rule, Set, TestInput
     );
 }

@@ -3,6 +3,7 @@
 use crate::{
     env::{Prob, Word},
     fault::{Faults, States},
+    sample::SampleState,
 };
 
 /// Flags of [`Rule::flags`].
@@ -57,6 +58,8 @@ pub struct Rule {
     pub max_packets: u64,
     /// Hits at most this many bytes; 0 = no limit.
     pub max_bytes: u64,
+    /// Hits packets of at most this many flows; 0 = no limit.
+    pub max_flows: u64,
     /// See [`rule_flags`].
     pub flags: u32,
     /// Share of flows.
@@ -83,6 +86,10 @@ pub struct RuleState {
     pub packets: Word,
     /// Bytes hit, for `max_bytes`.
     pub bytes: Word,
+    /// Flows met, for `max_flows`.
+    pub flows: Word,
+    /// Which of its packets are told of.
+    pub sample: SampleState,
     /// Packets judged, by [`super::Direction`].
     pub ordinals: [Word; 2],
     /// Packets that wait in the delay line; the line's thread counts down.

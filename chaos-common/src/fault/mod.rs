@@ -189,6 +189,17 @@ macro_rules! faults {
                 false $( || self.$field.needs_wire() )+
             }
 
+            /// The faults that answer calls of connect(2): bits by their number.
+            #[inline(always)]
+            #[must_use]
+            pub fn connect_kinds(&self) -> u32 {
+                0 $( | if self.$field.acts_on_connect() {
+                    1u32.wrapping_shl(FaultKind::$Kind.number())
+                } else {
+                    0
+                } )+
+            }
+
             /// At least one fault asks for the packet's ordinal.
             #[must_use]
             pub fn needs_ordinal(&self) -> bool {

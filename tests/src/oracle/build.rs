@@ -205,6 +205,13 @@ impl RuleBuilder {
 
     /// Hits at most so many packets.
     #[must_use]
+    pub fn max_flows(mut self, count: u64) -> Self {
+        self.0.rule.max_flows = count;
+        self
+    }
+
+    /// See [`chaos_common::abi::Rule::max_packets`].
+    #[must_use]
     pub fn max_packets(mut self, count: u64) -> Self {
         self.0.rule.max_packets = count;
         self

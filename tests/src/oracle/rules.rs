@@ -144,6 +144,7 @@ fn random_parameters(rng: &mut StdRng, slot: u32) -> Rule {
         flap_period_ns,
         max_packets: if rare(rng) { rng.random_range(1..20) } else { 0 },
         max_bytes: if rare(rng) { rng.random_range(1..20_000) } else { 0 },
+        max_flows: if rare(rng) { rng.random_range(1..20) } else { 0 },
         flags: random_flags(rng),
         share: Prob(rng.random()),
         tcp_flags: if rare(rng) { rng.random_range(1..8) } else { 0 },

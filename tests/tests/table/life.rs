@@ -5,6 +5,7 @@ use chaos_tests::{
         Fate,
         build::{RuleBuilder, loss},
     },
+    packet::Packet,
     progrun::Row,
 };
 
@@ -64,6 +65,11 @@ fn flapping() -> Vec<Row> {
     ]
 }
 
+/// A packet that has no flow.
+fn bare() -> Packet {
+    Packet::new().eth().ipv4("10.0.0.1", "10.0.0.2").protocol(47).payload(b"GRE")
+}
+
 /// [`tcp`] is 58 bytes on the wire.
 fn limits() -> Vec<Row> {
     let used_up = |matched, dropped| {
@@ -83,6 +89,12 @@ fn limits() -> Vec<Row> {
             ("dropped_bytes", 174),
         ]),
         Row::egress("one byte short of three", all().max_bytes(173), tcp()).after(2).counts(&used_up(3, 2)),
+        Row::egress("the same flow again is one flow", all().max_flows(1), tcp())
+            .after(4)
+            .fate(Fate::Drop)
+            .counts(&[("matched_packets", 5), ("dropped_packets", 5), ("dropped_bytes", 5 * 58)]),
+        Row::egress("what has no flow is none of the first", all().max_flows(1), bare())
+            .counts(&[("matched_packets", 1), ("limited_packets", 1)]),
         Row::egress("a limit counts only what is hit", loss("every=2").max_packets(1), tcp())
             .after(3)
             .counts(&[("matched_packets", 4), ("dropped_packets", 1), ("limited_packets", 2)]),

@@ -1,0 +1,81 @@
+//! "Armed, but nothing matched": a fault that does nothing is worse than none, because it is believed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{book::Fault, events::Kind, keeper::Keeper, now};
+
+/// So long after a fault could begin it is asked what else it may have meant.
+const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// So long after it could begin the alarm is raised.
+const ALARM_AFTER: Duration = Duration::from_secs(5);
+/// How often counters are looked at for it.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// How far the alarm of a fault is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// Its time has not come.
+    #[default]
+    Quiet,
+    /// It is looked for what it may have meant.
+    Suspect,
+    /// Raised: the cause and a sentence.
+    Raised(Value, String),
+    /// It has matched something; it is not asked again.
+    Matched,
+}
+
+impl Keeper {
+    /// Raises and clears the alarms.
+    pub(super) fn look_for_unmatched(&mut self) {
+        if self.alarms_at.elapsed() < PERIOD {
+            return;
+        }
+        self.alarms_at = std::time::Instant::now();
+        let ids: Vec<u64> =
+            self.book.active().filter(|fault| fault.alarm != Alarm::Matched).map(|fault| fault.id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let by_slot = self.by_slot();
+        let mut suspects = Vec::new();
+        for id in ids {
+            let Some(fault) = self.book.active_mut(id) else { continue };
+            let age = fault.acting_for(now());
+            if !Fault::is_unmatched(&fault.stats(&by_slot)) {
+                let was = std::mem::replace(&mut fault.alarm, Alarm::Matched);
+                if let Alarm::Raised(..) = was {
+                    let words = "packets are matched now";
+                    self.hub.publish(Kind::Unmatched, Some(id), words, json!({"cause": null}));
+                }
+            } else if fault.alarm == Alarm::Quiet && age >= SUSPECT_AFTER {
+                fault.alarm = Alarm::Suspect;
+                suspects.extend_from_slice(fault.slots());
+            } else if fault.alarm == Alarm::Suspect && age >= ALARM_AFTER {
+                self.raise(id);
+            }
+        }
+        if let (Some(engine), false) = (&mut self.engine, suspects.is_empty())
+            && let Err(error) = engine.suspect(&suspects)
+        {
+            tracing::debug!("why nothing is matched cannot be looked into: {error}");
+        }
+    }
+
+    fn raise(&mut self, id: u64) {
+        let Some(fault) = self.book.active_mut(id) else { return };
+        let slots = fault.slots().to_vec();
+        let Some(engine) = &mut self.engine else { return };
+        let (cause, sentence) = match engine.findings(&slots) {
+            Ok(found) => (serde_json::to_value(&found).unwrap_or_default(), found.sentence()),
+            Err(error) => (Value::Null, format!("the cause could not be looked for: {error}")),
+        };
+        let likely = fault.new.set.rules.first().map(crate::cli::causes).unwrap_or_default();
+        let sentence = format!("armed, but no packet was matched so far: {sentence}; {likely}");
+        tracing::warn!("fault {id}: {sentence}");
+        self.hub.publish(Kind::Unmatched, Some(id), &sentence, cause.clone());
+        fault.alarm = Alarm::Raised(cause, sentence);
+    }
+}

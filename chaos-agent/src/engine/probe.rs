@@ -1,0 +1,224 @@
+//! Why a rule matches nothing: for two seconds rules in shadow look for the packets it may have meant, at other
+//! interfaces and in the other direction. They touch nothing.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use chaos_common::abi::{Count, Direction as Way};
+use serde::Serialize;
+
+use super::{Engine, active::Active, devices, rules, types::EngineError};
+use crate::{
+    cgroup::Hierarchy,
+    datapath::CAPACITY,
+    net::{Netlink, sockets},
+    spec::{Direction, Limits, RuleSpec, Schedule},
+    targets::{Resolved, subtree_ids},
+};
+
+/// Interfaces that are looked at besides those that a rule names.
+const INTERFACES: usize = 4;
+/// Peers that are named.
+const PEERS: usize = 3;
+
+/// Where packets were looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "cause")]
+pub enum Unmatched {
+    /// Packets that would match go the other way.
+    WrongDirection {
+        /// How many in two seconds.
+        packets: u64,
+        /// `egress` or `ingress`.
+        direction: &'static str,
+    },
+    /// Packets that would match use another interface.
+    WrongInterface {
+        /// How many in two seconds.
+        packets: u64,
+        /// Its name.
+        interface: String,
+    },
+    /// The target sends and receives nothing of the kind.
+    NoTraffic {
+        /// Sockets of the target that have a peer.
+        connected: usize,
+        /// Some of their peers.
+        peers: Vec<SocketAddr>,
+    },
+}
+
+impl Unmatched {
+    /// A sentence, with what mends it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::WrongDirection { packets, direction } => format!(
+                "wrong direction: {packets} packets that would match went the other way in two seconds ({direction}; direction `both` has both)"
+            ),
+            Self::WrongInterface { packets, interface } => format!(
+                "wrong interface: {packets} packets that would match used `{interface}` in two seconds"
+            ),
+            Self::NoTraffic { connected: 0, .. } => {
+                "no such traffic: no socket of the target is connected to anybody".to_owned()
+            }
+            Self::NoTraffic { connected, peers } => {
+                let names: Vec<String> = peers.iter().map(ToString::to_string).collect();
+                format!(
+                    "no such traffic: the target has {connected} connected sockets, to {}{}",
+                    names.join(", "),
+                    if *connected > peers.len() { ", ..." } else { "" }
+                )
+            }
+        }
+    }
+}
+
+/// A rule in shadow that looks for the packets another may have meant.
+#[derive(Clone, Debug)]
+pub(super) struct Probe {
+    of: u32,
+    slot: u32,
+    spec: RuleSpec,
+    /// None = the other direction.
+    interface: Option<String>,
+}
+
+impl Engine {
+    /// Begins to look for what the rules in these slots may have meant. Changing the set ends it.
+    ///
+    /// # Errors
+    /// As [`Engine::place`]; nothing is looked for then.
+    pub fn suspect(&mut self, slots: &[u32]) -> Result<(), EngineError> {
+        let mut held = self.held(|_| true);
+        let mut taken: BTreeSet<u32> = held.iter().map(|(slot, _)| *slot).collect();
+        let mut probes = Vec::new();
+        for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
+            for (spec, interface) in self.suspects(active) {
+                let Some(slot) = (0..CAPACITY).find(|slot| !taken.contains(slot)) else { break };
+                taken.insert(slot);
+                held.push((slot, spec.clone()));
+                probes.push(Probe { of: active.slot, slot, spec, interface });
+            }
+        }
+        if probes.is_empty() {
+            return Ok(());
+        }
+        self.place(&held)?;
+        self.probes.append(&mut probes);
+        Ok(())
+    }
+
+    /// What was found for the rules in these slots; ends the looking.
+    pub fn findings(&mut self, slots: &[u32]) -> Result<Unmatched, EngineError> {
+        let mut found = None;
+        for probe in self.probes.iter().filter(|probe| slots.contains(&probe.of)) {
+            let mut packets = 0;
+            for way in [Way::Egress, Way::Ingress] {
+                packets += self.maps.counters(probe.slot, way)?.of(Count::Matched).packets;
+            }
+            if packets > 0 && found.is_none() {
+                found = Some(match &probe.interface {
+                    Some(name) => Unmatched::WrongInterface { packets, interface: name.clone() },
+                    None => {
+                        Unmatched::WrongDirection { packets, direction: word(probe.spec.matching.direction) }
+                    }
+                });
+            }
+        }
+        if self.probes.iter().any(|probe| slots.contains(&probe.of)) {
+            let held = self.held(|probe| !slots.contains(&probe.of));
+            self.place(&held)?;
+        }
+        Ok(found.unwrap_or_else(|| self.traffic(slots)))
+    }
+
+    /// The rules as [`Engine::place`] takes them, and of the probes those that are kept.
+    fn held(&self, keeps: impl Fn(&Probe) -> bool) -> Vec<(u32, RuleSpec)> {
+        let is_kept = |active: &&Active| self.probe(active).is_none_or(&keeps);
+        self.actives.iter().filter(is_kept).map(|active| (active.slot, active.spec.clone())).collect()
+    }
+
+    /// Whether it only looks for what another may have meant.
+    pub(super) fn is_probe(&self, active: &Active) -> bool {
+        self.probe(active).is_some()
+    }
+
+    fn probe(&self, active: &Active) -> Option<&Probe> {
+        self.probes.iter().find(|probe| probe.slot == active.slot && probe.spec == active.spec)
+    }
+
+    /// Forgets probes that are not armed any more.
+    pub(super) fn forget_probes(&mut self) {
+        let actives = &self.actives;
+        self.probes.retain(|probe| {
+            actives.iter().any(|active| active.slot == probe.slot && active.spec == probe.spec)
+        });
+    }
+
+    /// What a rule may have meant.
+    fn suspects(&self, active: &Active) -> Vec<(RuleSpec, Option<String>)> {
+        let mut shadow = active.spec.clone();
+        shadow.shadow = true;
+        shadow.name = format!("looking for what `{}` may have meant", active.spec.name);
+        (shadow.limits, shadow.schedule) = (Limits::default(), Schedule::default());
+        let mut all = Vec::new();
+        let other = match rules::direction(&active.spec) {
+            Direction::Egress => Some(Direction::Ingress),
+            Direction::Ingress => Some(Direction::Egress),
+            Direction::Both => None,
+        };
+        if let Some(other) = other {
+            let mut spec = shadow.clone();
+            spec.matching.direction = Some(other);
+            all.push((spec, None));
+        }
+        let named = &active.spec.matching.interfaces;
+        if !named.is_empty() {
+            let links = self.sites.values().flat_map(|site| devices::choose(&site.links, &[]));
+            let others: BTreeSet<String> =
+                links.map(|chosen| chosen.link.name).filter(|name| !named.contains(name)).collect();
+            for name in others.into_iter().take(INTERFACES) {
+                let mut spec = shadow.clone();
+                spec.matching.interfaces = vec![name.clone()];
+                all.push((spec, Some(name)));
+            }
+        }
+        all
+    }
+
+    /// Whom the targets talk to now.
+    fn traffic(&self, slots: &[u32]) -> Unmatched {
+        let mut all = BTreeSet::new();
+        let mut connected = 0;
+        for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
+            for peer in peers(active.target.current()) {
+                connected += 1;
+                all.insert(peer);
+            }
+        }
+        Unmatched::NoTraffic { connected, peers: all.into_iter().take(PEERS).collect() }
+    }
+}
+
+/// The peers of a target's sockets; what cannot be asked has none.
+fn peers(target: &Resolved) -> Vec<SocketAddr> {
+    let wanted = (!target.cgroups.is_empty())
+        .then(|| Hierarchy::discover().ok().map(|hierarchy| subtree_ids(&hierarchy, &target.cgroups)))
+        .flatten();
+    let list = |namespace: &crate::targets::NamespaceRef| {
+        namespace.netns.run(|| sockets::list(&mut Netlink::sock_diag()?)).ok()?.ok()
+    };
+    let all = target.namespaces.iter().filter_map(list).flatten();
+    all.filter(sockets::Socket::has_peer)
+        .filter(|socket| wanted.as_ref().is_none_or(|ids| socket.cgroup.is_some_and(|id| ids.contains(&id))))
+        .map(|socket| socket.peer)
+        .collect()
+}
+
+const fn word(direction: Option<Direction>) -> &'static str {
+    match direction {
+        Some(Direction::Ingress) => "ingress",
+        Some(Direction::Egress) => "egress",
+        Some(Direction::Both) | None => "both",
+    }
+}
