@@ -137,7 +137,15 @@ fn a_manual_page_for_every_command() {
     let scratch = Scratch::new("man");
     let output = chaos(&format!("man {}", scratch.path().join("new/man1").display()));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    for page in ["chaos.1", "chaos-exec.1", "chaos-inject.1", "chaos-partition.1", "chaos-stop.1"] {
+    for page in [
+        "chaos.1",
+        "chaos-exec.1",
+        "chaos-inject.1",
+        "chaos-partition.1",
+        "chaos-stop.1",
+        "chaos-ls.1",
+        "chaos-events.1",
+    ] {
         let page = fs::read_to_string(scratch.path().join("new/man1").join(page)).unwrap();
         assert!(page.contains(".TH"), "{page}");
     }

@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 /// How a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum State {
     /// The kernel has it.
     Active,

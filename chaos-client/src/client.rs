@@ -10,7 +10,7 @@ use ureq::{
 };
 
 use crate::{
-    Error, Fault, FaultView, NewFault, Place, Problem, Removed, Stats, Status,
+    Error, Events, Fault, FaultView, NewFault, Place, Problem, Removed, Stats, Status,
     transport::{NoNames, Socket},
 };
 
@@ -140,6 +140,28 @@ impl Client {
         self.ask("DELETE", "/v1/faults", None)
     }
 
+    /// What happens from now on, and before it what came after the event `after`: an id of [`Events::last_id`], or 0
+    /// for all that is remembered. Only about `fault`, a number or a name, if one is given. With `quiet` the stream
+    /// ends with [`Error::Silent`] when nothing happened for so long.
+    #[expect(clippy::missing_errors_doc, reason = "see `status`")]
+    pub fn events(
+        &self,
+        fault: Option<&str>,
+        after: Option<&str>,
+        quiet: Option<Duration>,
+    ) -> Result<Events, Error> {
+        let words = [("fault", fault), ("after", after)];
+        let given = words.iter().filter_map(|(name, word)| Some(format!("{name}={}", encoded((*word)?))));
+        let path = format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"));
+        let mut response = self.request("GET", &path, None, |config| {
+            config.timeout_recv_response(Some(self.limit)).timeout_per_read(quiet).build()
+        })?;
+        if response.status().is_success() {
+            return Ok(Events::new(self.clone(), response.into_body().into_reader()));
+        }
+        Err(self.refusal(&mut response))
+    }
+
     /// Any question of the API; `path` begins with a `/` and is encoded as a URL wants it.
     ///
     /// # Errors
@@ -150,31 +172,49 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, Error> {
-        let mut response = self.send(method, path, body, Some(self.limit))?;
-        let status = response.status();
-        let read = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
-        let bytes = read.map_err(|error| self.failure(error, self.limit))?;
+        let mut response =
+            self.request(method, path, body, |config| config.timeout_global(Some(self.limit)).build())?;
         let garbled =
             |error: serde_json::Error| Error::Garbled { place: self.place.clone(), what: error.to_string() };
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(garbled);
+        if !response.status().is_success() {
+            return Err(self.refusal(&mut response));
         }
+        serde_json::from_slice(&self.bytes(&mut response)?).map_err(garbled)
+    }
+
+    fn bytes(&self, response: &mut Response<ureq::Body>) -> Result<Vec<u8>, Error> {
+        let read = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
+        read.map_err(|error| self.failure(error, self.limit))
+    }
+
+    /// Why the agent says no.
+    fn refusal(&self, response: &mut Response<ureq::Body>) -> Error {
+        let status = response.status();
+        let bytes = match self.bytes(response) {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
         let problem = serde_json::from_slice(&bytes).unwrap_or_else(|_| Problem {
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or_default().to_owned(),
             detail: String::from_utf8_lossy(&bytes).trim().to_owned(),
             ..Problem::default()
         });
-        Err(Error::Refused(Box::new(problem)))
+        Error::Refused(Box::new(problem))
+    }
+
+    /// A stream that ended in the middle.
+    pub(crate) fn broken(&self, error: io::Error) -> Error {
+        self.failure(ureq::Error::from(error), self.limit)
     }
 
     /// The answer's head has come when this returns.
-    fn send(
+    fn request(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
-        limit: Option<Duration>,
+        limits: impl FnOnce(Limits) -> Request<String>,
     ) -> Result<Response<ureq::Body>, Error> {
         let setting = |what: String| Error::Setting(what);
         let method: Method =
@@ -189,8 +229,8 @@ impl Client {
         }
         let request =
             request.body(text).map_err(|error| setting(format!("`{path}` cannot be asked: {error}")))?;
-        let request = self.agent.configure_request(request).timeout_global(limit).build();
-        self.agent.run(request).map_err(|error| self.failure(error, limit.unwrap_or_default()))
+        let request = limits(self.agent.configure_request(request));
+        self.agent.run(request).map_err(|error| self.failure(error, self.limit))
     }
 
     fn failure(&self, error: ureq::Error, limit: Duration) -> Error {
@@ -211,16 +251,22 @@ impl Client {
     }
 }
 
-/// `/v1/faults/{id}` and what follows; what a URL cannot hold is encoded (RFC 3986, section 2.1).
+/// How long things may take, yet to be said.
+type Limits = ureq::config::ConfigBuilder<ureq::typestate::HttpCrateScope<String>>;
+
+/// `/v1/faults/{id}` and what follows.
 fn path_of(id: &str, rest: &str) -> String {
-    let encoded: String = id
-        .bytes()
+    format!("/v1/faults/{}{rest}", encoded(id))
+}
+
+/// What a URL cannot hold is encoded (RFC 3986, section 2.1).
+fn encoded(word: &str) -> String {
+    word.bytes()
         .map(|byte| {
             let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
             if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
         })
-        .collect();
-    format!("/v1/faults/{encoded}{rest}")
+        .collect()
 }
 
 fn to_value(fault: &impl Serialize) -> Value {

@@ -23,6 +23,7 @@
 mod answer;
 mod client;
 mod error;
+mod events;
 mod fault;
 mod place;
 mod request;
@@ -34,6 +35,7 @@ pub use self::{
     answer::{Counters, FaultView, Removed, State, Stats, Status},
     client::Client,
     error::{Error, Problem, Wrong},
+    events::{Event, Events},
     fault::{Condition, Fault},
     place::{DEFAULT_SOCKET, Place},
     request::NewFault,

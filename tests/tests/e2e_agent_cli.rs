@@ -238,3 +238,60 @@ fn one_who_may_not_ask_is_told_who_may() {
     assert!(said.contains("CAP_NET_ADMIN"), "{said}");
     agent.stop().unwrap();
 }
+
+#[test]
+fn faults_are_listed_shown_removed_and_told_about() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let agent = Agent::start("").unwrap();
+    let target = format!("netns:{}", pair.a.name());
+    let fault = json!({"name": "cut", "target": target, "faults": {"partition": true}, "duration": "1m"});
+    let made = agent.ask("POST", "/v1/faults", &fault).unwrap();
+    let id = made.body["id"].to_string();
+    let ask = |arguments: &str| {
+        let (code, said) = run(asking(&agent, arguments));
+        assert_eq!(code, Some(0), "{arguments}: {said}");
+        said
+    };
+    let json = |arguments: &str| -> Value { serde_json::from_str(&ask(arguments)).unwrap() };
+    let mut follow = asking(&agent, "events --follow --json --fault cut");
+    follow.stdout(std::process::Stdio::piped());
+    let mut follow = process::Process::start(follow).unwrap();
+    assert!(!gets_through(&pair.a));
+
+    let listed = ask("ls");
+    assert!(listed.contains("cut") && listed.contains("partition") && listed.contains(&target), "{listed}");
+    assert_eq!(json("ls --json")["faults"][0]["id"].to_string(), id);
+    let shown = ask(&format!("show {id}"));
+    assert!(shown.contains("dropped") && shown.contains("active"), "{shown}");
+    assert!(ask("rm cut").starts_with(&format!("removed {id}: partition:")));
+    assert!(gets_through(&pair.a));
+    assert!(!ask("ls").contains("cut") && ask("ls --all").contains("ended"));
+    assert_eq!(json("show cut --json")["fault"]["why"], "it was deleted");
+    let (code, said) = run(asking(&agent, "rm no-such-fault"));
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("no-such-fault"), "{said}");
+
+    let past = ask(&format!("events --fault {id}"));
+    assert!(past.contains("started") && past.contains("ended") && past.contains("it was deleted"), "{past}");
+    let output = follow.child().stdout.take().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(output));
+    let kinds: Vec<String> = lines
+        .map(|line| {
+            serde_json::from_str::<Value>(&line.unwrap()).unwrap()["event"]["kind"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .take(2)
+        .collect();
+    assert_eq!(kinds, ["started", "ended"]);
+    drop(follow);
+    agent.stop().unwrap();
+    let mut gone = chaos::command("ls").unwrap();
+    gone.env("CHAOS_SOCKET", "/run/chaos-no-such-agent.sock");
+    let (code, said) = run(gone);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("no agent listens") && said.contains("sudo chaos agent"), "{said}");
+}

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    ask_args::AskArgs,
+    ask_args::{AskArgs, EventsArgs, LsArgs, RmArgs, ShowArgs},
     fault_flags::FaultFlags,
     groups::{Group, Wanted},
     match_args::MatchArgs,
@@ -76,6 +76,14 @@ pub(crate) enum Command {
     Agent(Box<AgentArgs>),
     /// Ask the agent whether it is well; for probes of containers
     Probe(ProbeArgs),
+    /// List the faults that an agent holds
+    Ls(LsArgs),
+    /// Show one fault of an agent: what, whom, since when, its counters
+    Show(ShowArgs),
+    /// End faults of an agent
+    Rm(RmArgs),
+    /// Show what happened at an agent, and with --follow what happens
+    Events(EventsArgs),
     /// Show what this kernel and machine can do, what is missing, and what mends it
     Doctor,
     /// Print the completions for a shell

@@ -15,3 +15,58 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "PATH", env = "CHAOS_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
 }
+
+/// Where the agent is, for the commands that only it can do.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct AgentPlace {
+    /// Where the agent listens; unless told as the environment says
+    #[arg(
+        help = "Where the agent listens [default: CHAOS_URL with CHAOS_KEY, CHAOS_SOCKET, or /run/chaos/agent.sock]",
+        long,
+        value_name = "PATH"
+    )]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// `chaos ls`.
+#[derive(Args, Debug)]
+pub(crate) struct LsArgs {
+    /// Those that ended too, as far as they are remembered
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}
+
+/// `chaos show`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Its number or its name
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}
+
+/// `chaos rm`.
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// Their numbers or names
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}
+
+/// `chaos events`.
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only what is about this fault, by its number or name
+    #[arg(long, value_name = "ID")]
+    pub(crate) fault: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}

@@ -15,7 +15,7 @@ use chaos_client::{
 use serde_json::{Map, Value};
 
 use super::{
-    ask_args::AskArgs,
+    ask_args::{AgentPlace, AskArgs},
     failure::{Exit, Failure},
     hold::Armed,
     output, units,
@@ -50,6 +50,15 @@ pub(crate) fn choose(ask: &AskArgs) -> Result<Option<Client>, Failure> {
         }
         Err(error) => Err(failure(error)),
     }
+}
+
+/// The agent, for what only it can do; `failure` says so when it is not there.
+pub(crate) fn must(place: &AgentPlace) -> Result<Client, Failure> {
+    let place = match &place.socket {
+        Some(path) => Ok(Place::Socket(path.clone())),
+        None => Place::from_env(),
+    };
+    place.and_then(Client::new).map_err(failure)
 }
 
 /// The same for what only an engine of our own can do.
@@ -124,11 +133,7 @@ pub(crate) fn hold(
 
 impl Remote {
     fn note(&self, stats: &Stats) -> RuleStats {
-        let now = RuleStats {
-            name: self.name.clone(),
-            egress: counters(&stats.egress),
-            ingress: counters(&stats.ingress),
-        };
+        let now = rule_stats(&self.name, stats);
         self.last.replace(now.clone());
         now
     }
@@ -168,15 +173,16 @@ impl Armed for Remote {
     fn stop(self) -> Result<Vec<RuleStats>> {
         let Self { fault, name, last, .. } = self;
         match fault.heal() {
-            Ok(view) => Ok(vec![RuleStats {
-                name,
-                egress: counters(&view.stats.egress),
-                ingress: counters(&view.stats.ingress),
-            }]),
+            Ok(view) => Ok(vec![rule_stats(&name, &view.stats)]),
             Err(Error::Absent { .. }) => Ok(vec![last.into_inner()]),
             Err(error) => Err(failure(error).into()),
         }
     }
+}
+
+/// What an agent counted, as we would have.
+pub(crate) fn rule_stats(name: &str, stats: &Stats) -> RuleStats {
+    RuleStats { name: name.to_owned(), egress: counters(&stats.egress), ingress: counters(&stats.ingress) }
 }
 
 /// A counter that this version does not know is not shown.

@@ -51,6 +51,10 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
         Command::Partition(args) => (rule::partition(args).map_err(RequestError::Rules)?, &args.holding),
         Command::Exec(_)
         | Command::Flows(_)
+        | Command::Ls(_)
+        | Command::Show(_)
+        | Command::Rm(_)
+        | Command::Events(_)
         | Command::Stop(_)
         | Command::Agent(_)
         | Command::Probe(_)

@@ -40,6 +40,10 @@ fn rules(line: &str) -> anyhow::Result<RuleSet> {
         Command::Inject(args) => rule::inject(&args, &resolve),
         Command::Partition(args) => rule::partition(&args),
         other @ (Command::Flows(_)
+        | Command::Ls(_)
+        | Command::Show(_)
+        | Command::Rm(_)
+        | Command::Events(_)
         | Command::Stop(_)
         | Command::Doctor
         | Command::Completions(_)

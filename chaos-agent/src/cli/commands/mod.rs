@@ -2,7 +2,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod faults;
 pub(crate) mod flows;
 pub(crate) mod generate;
 pub(crate) mod holding;
