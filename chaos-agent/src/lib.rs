@@ -18,6 +18,7 @@ pub mod lines;
 pub mod needs;
 pub mod net;
 pub mod netns;
+pub mod rights;
 mod safety;
 pub mod spec;
 mod table;

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config::LogLevel,
     engine::AttachMode,
+    rights,
     spec::Connections,
     targets::{ACCEPTED, Target},
 };
@@ -30,6 +31,14 @@ Exit codes: 0 done, 2 wrong usage, 3 refused (no privileges, protected, no such 
 
 Targets: host, cgroup:/path, unit:name.service, netns:name, pid:1234 (its network namespace).
 Every fault ends by itself, at the latest after one hour; `chaos stop --all` ends all of them now.";
+
+/// What the agent keeps of its capabilities.
+fn agent_notes() -> String {
+    format!(
+        "Of its capabilities it keeps these, and lets go of all others when it has started:\n{}",
+        rights::lines().join("\n")
+    )
+}
 
 /// The forms of a target that programs can be attached to.
 fn target_help() -> String {
@@ -322,6 +331,7 @@ pub(crate) struct StopArgs {
 
 /// `chaos agent`.
 #[derive(Args, Debug)]
+#[command(after_help = agent_notes())]
 pub(crate) struct AgentArgs {
     /// The file with its settings, TOML; SIGHUP reads it again [default: /etc/chaos/agent.toml, if it is there] [env: `CHAOS_CONFIG`]
     #[arg(long, value_name = "PATH")]

@@ -9,7 +9,9 @@ mod book;
 mod credentials;
 mod events;
 mod keeper;
+mod manager;
 mod observe;
+mod only;
 mod reload;
 mod socket;
 mod tell;
@@ -36,6 +38,7 @@ use crate::{
     cli::Failure,
     config::{ConfigError, Live},
     engine::EngineOptions,
+    rights,
     safety::Limits,
 };
 
@@ -86,12 +89,17 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
         None => None,
     };
     let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
+    let only = only::take(&config.state_dir)?;
+    // What a service manager, a port or a group asked for is made. There is no other thread yet: a set is a thread's.
+    rights::keep_only_what_is_needed().context("letting go of capabilities")?;
     let hub = Hub::new();
     let (handle, thread) =
         keeper::start(engine, live.clone(), hub.clone()).context("starting the keeper's thread")?;
     let reloads = tokio::spawn(reload::at(hangup, live.clone(), credentials.clone(), hub.clone()));
     let listen = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
     ready(&Listening { socket: socket.path().to_owned(), listen });
+    manager::ready(&format!("listening at {}", socket.path().display()));
+    let watchdog = tokio::spawn(manager::watchdog(handle.clone()));
     let ended = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -107,6 +115,7 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
         () = ended => {}
     }
     reloads.abort();
+    manager::stopping();
     // Nobody new is let in while the faults end.
     drop(socket);
     let _ = leave.send(true);
@@ -117,7 +126,9 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
     if !serving.is_finished() {
         let _ = timeout(LAST_WORDS, serving).await;
     }
+    watchdog.abort();
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    drop(only);
     stopped.context("the faults ended, but taking them down failed")?;
     anyhow::ensure!(matches!(joined, Ok(Ok(()))), "the keeper's thread failed");
     Ok(())

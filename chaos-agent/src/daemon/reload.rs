@@ -6,6 +6,7 @@ use tokio::signal::unix::Signal;
 use super::{
     credentials::{self, Credentials},
     events::{Hub, Kind},
+    manager,
 };
 use crate::{
     cli::log,
@@ -16,6 +17,7 @@ use crate::{
 /// Reads it again at every signal. A wrong one changes nothing.
 pub(super) async fn at(mut hangup: Signal, live: Live, held: Credentials, hub: Hub) {
     while hangup.recv().await.is_some() {
+        manager::reloading();
         let mut fresh = None;
         // Files are read again even where their names are the same: keys and certificates are renewed in place.
         match live.reload(|config| {
@@ -39,6 +41,7 @@ pub(super) async fn at(mut hangup: Signal, live: Live, held: Credentials, hub: H
                 hub.publish(Kind::Error, None, what, serde_json::Value::Null);
             }
         }
+        manager::ready("the settings were read again");
     }
 }
 

@@ -1,0 +1,287 @@
+//! The agent as a process: what it may do, whether that is enough, one of them only, and the service manager.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use chaos_tests::{
+    api::Agent,
+    chaos::{self, Chaos, FREED},
+    dns::{Resolver, Server},
+    lab::{
+        alone,
+        cgroup::Cgroup,
+        netns::Netns,
+        process::{self, wait_until},
+        shapes::{B4, Pair},
+    },
+    measure::connect,
+    require_root,
+    snapshot::Snapshot,
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(10);
+/// The five of the README: `CAP_DAC_READ_SEARCH`, `CAP_NET_ADMIN`, `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN`, `CAP_SYS_NICE`
+/// (include/uapi/linux/capability.h).
+const KEPT: u64 = 1 << 2 | 1 << 12 | 1 << 19 | 1 << 21 | 1 << 23;
+
+/// The value of a line of a `status` file of /proc.
+fn of_status(path: &Path, name: &str) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+/// Every thread of these processes has just what the agent keeps.
+fn has_only_what_it_needs(pid: i32) {
+    let all = procfs_of_run(pid);
+    assert!(!all.is_empty());
+    for status in all {
+        let set = |name: &str| u64::from_str_radix(&of_status(&status, name), 16).unwrap();
+        for (name, wanted) in
+            [("CapPrm", KEPT), ("CapEff", KEPT), ("CapBnd", KEPT), ("CapInh", 0), ("CapAmb", 0)]
+        {
+            assert_eq!(set(name), wanted, "{name} of {}: {:x}", status.display(), set(name));
+        }
+        assert_eq!(of_status(&status, "NoNewPrivs"), "1", "{}", status.display());
+    }
+}
+
+/// The `status` of each thread of the process and of its children.
+fn procfs_of_run(pid: i32) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            files.extend(procfs_of_run(child.parse().unwrap()));
+        }
+        files.push(task.path().join("status"));
+    }
+    files
+}
+
+/// Sets a fault and returns its path.
+fn set(agent: &Agent, mut body: Value) -> String {
+    body["duration"] = "1m".into();
+    let made = agent.ask("POST", "/v1/faults", &body).unwrap();
+    assert_eq!(made.status, 201, "{made:?}");
+    format!("/v1/faults/{}", made.body["id"])
+}
+
+fn end(agent: &Agent, path: &str) {
+    assert_eq!(agent.ask("DELETE", path, &Value::Null).unwrap().status, 200);
+}
+
+fn ping(from: &Netns, flags: &str) -> anyhow::Result<String> {
+    from.run(&format!("ping -q -W 1 {flags} {B4}"))
+}
+
+/// The mean round trip in milliseconds.
+fn round_trip(from: &Netns) -> f64 {
+    let text = ping(from, "-c 3 -i 0.2").unwrap();
+    let numbers = text.lines().last().unwrap().split(" = ").nth(1).unwrap();
+    numbers.split('/').nth(1).unwrap().parse().unwrap()
+}
+
+fn faults_of_every_line(agent: &Agent, pair: &Pair) {
+    let target = format!("netns:{}", pair.a.name());
+    // In the kernel alone.
+    let cut = set(
+        agent,
+        json!({"target": target, "faults": {"partition": true}, "match": {"peer": ["10.0.0.0/8", "192.0.0.0/4"]}}),
+    );
+    assert!(ping(&pair.a, "-c 1").is_err(), "partition");
+    end(agent, &cut);
+    assert!(ping(&pair.a, "-c 1").is_ok(), "it heals");
+    // Through the normaliser.
+    let loss = set(agent, json!({"target": target, "faults": {"loss": "every=2"}}));
+    let said = ping(&pair.a, "-c 10 -i 0.05").unwrap();
+    assert!(said.contains(" 50% packet loss"), "{said}");
+    end(agent, &loss);
+    // Through the delay line, whose thread is a real-time one.
+    let delay = set(agent, json!({"target": target, "faults": {"delay": "60ms"}}));
+    let mean = round_trip(&pair.a);
+    assert!((55.0..300.0).contains(&mean), "{mean} ms");
+    end(agent, &delay);
+}
+
+/// By `SOCK_DESTROY`.
+fn an_idle_connection_is_reset(agent: &Agent, pair: &Pair) {
+    let listener = pair.b.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 7200))).unwrap().unwrap();
+    let near = pair.a.enter(|| TcpStream::connect((B4, 7200))).unwrap().unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(SOON)).unwrap();
+    let body = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"reset": true}, "match": {"peer_port": [7200]}});
+    let reset = set(agent, body);
+    let error = far.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    drop(near);
+    end(agent, &reset);
+}
+
+fn names_do_not_resolve(agent: &Agent, pair: &Pair) {
+    let at: SocketAddr = (B4, 53).into();
+    let server = Server::start(&pair.b, at).unwrap();
+    let resolver = Resolver::new(&pair.a, B4.into()).unwrap();
+    assert_eq!(resolver.ask("api.faulty").unwrap().code, 0);
+    let target = format!("netns:{}", pair.a.name());
+    let dns = set(agent, json!({"target": target, "faults": {"dns": "nxdomain:*.faulty"}}));
+    assert_eq!(resolver.ask("api.faulty").unwrap().code, libc::EAI_NONAME);
+    end(agent, &dns);
+    drop(server);
+}
+
+/// The hooks of a cgroup, and a process of another user whose namespace is the target.
+fn a_cgroup_and_somebody_elses_process(agent: &Agent, pair: &Pair) {
+    let cgroup = Cgroup::new().unwrap();
+    let _listener = pair.b.enter(|| TcpListener::bind((B4, 7201))).unwrap().unwrap();
+    let calls = || {
+        let command = connect::command("tcp", (B4, 7201).into(), 1).unwrap();
+        process::run(cgroup.inside(pair.a.inside(command))).unwrap()
+    };
+    let before = calls();
+    assert!(before.starts_with("0 "), "{before}");
+    // A process of another user inside, so that the cgroup's namespace is found through it.
+    let mut sleeper = std::process::Command::new("setpriv");
+    sleeper.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "60"]);
+    let somebody = process::Process::start(cgroup.inside(pair.a.inside(sleeper))).unwrap();
+    wait_until("the other user", SOON, || {
+        of_status(Path::new(&format!("/proc/{}/status", somebody.pid())), "Uid").starts_with("65534")
+    })
+    .unwrap();
+    let refuse = set(
+        agent,
+        json!({"target": format!("cgroup:{}", cgroup.name()), "faults": {"refuse": "EHOSTUNREACH"}}),
+    );
+    let refused = calls();
+    assert!(refused.starts_with(&format!("{} ", libc::EHOSTUNREACH)), "{refused}");
+    end(agent, &refuse);
+    let pid = set(agent, json!({"target": format!("pid:{}", somebody.pid()), "faults": {"loss": "every=2"}}));
+    let said = ping(&pair.a, "-c 4 -i 0.05").unwrap();
+    assert!(said.contains(" 50% packet loss"), "{said}");
+    end(agent, &pid);
+    drop(somebody);
+}
+
+#[test]
+fn with_only_what_it_needs_every_kind_of_fault_works() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    assert!(ping(&pair.a, "-c 1").is_ok());
+    for attach in ["tcx", "clsact"] {
+        let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+        let mut agent = Agent::start(&format!("--attach {attach}")).unwrap();
+        let pid = agent.chaos().process().pid().as_raw();
+        has_only_what_it_needs(pid);
+        faults_of_every_line(&agent, &pair);
+        an_idle_connection_is_reset(&agent, &pair);
+        names_do_not_resolve(&agent, &pair);
+        a_cgroup_and_somebody_elses_process(&agent, &pair);
+        // Also the threads that were started since, and the guard.
+        has_only_what_it_needs(pid);
+        agent.stop().unwrap();
+        std::thread::sleep(FREED);
+        before.settle(&[&pair.a, &pair.b], SOON).unwrap();
+    }
+}
+
+#[test]
+fn one_agent_keeps_its_state_in_one_place() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.sock");
+    let mut first = Agent::start("").unwrap();
+    let state = first.socket().with_file_name("agent-state");
+    let pid = first.chaos().process().pid();
+    let second =
+        chaos::run(&format!("agent --socket {} --state-dir {}", other.display(), state.display())).unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(3), "{said}");
+    assert!(said.contains(&format!("an agent is there already: process {pid} keeps its state in")), "{said}");
+    assert!(!other.exists(), "and leaves no socket");
+    first.stop().unwrap();
+    // Killed, it names nobody any more.
+    let killed = Agent::start("").unwrap();
+    killed.kill().unwrap();
+    assert!(state.join("agent.lock").exists(), "nobody could remove it");
+    Agent::start("").unwrap().stop().unwrap();
+    assert!(!state.exists(), "nothing is left");
+}
+
+/// A service manager: hears until `wanted` comes; all that it heard.
+fn hear(manager: &UnixDatagram, wanted: &str) -> String {
+    let (mut heard, mut bytes) = (String::new(), [0; 4096]);
+    let until = Instant::now() + SOON;
+    while Instant::now() < until {
+        if let Ok(length) = manager.recv(&mut bytes) {
+            heard.push_str(&String::from_utf8_lossy(&bytes[..length]));
+            heard.push('\n');
+            if heard.lines().any(|line| line == wanted) {
+                return heard;
+            }
+        }
+    }
+    panic!("no {wanted} in {heard}");
+}
+
+#[test]
+fn the_service_manager_hears_of_it_and_the_watchdog_of_a_keeper_that_works() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (socket, state) = (folder.path().join("agent.sock"), folder.path().join("state"));
+    let arguments = format!("agent --json --socket {} --state-dir {}", socket.display(), state.display());
+    let start = |watchdog: Option<Duration>| {
+        let mut command = chaos::command(&arguments).unwrap();
+        command.env("NOTIFY_SOCKET", &path);
+        if let Some(interval) = watchdog {
+            command.env("WATCHDOG_USEC", interval.as_micros().to_string());
+        }
+        let agent = Chaos::start_command(command).unwrap();
+        let heard = hear(&manager, "READY=1");
+        (agent, heard)
+    };
+    let (mut agent, _) = start(Some(Duration::from_millis(600)));
+    let begun = Instant::now();
+    for _ in 0..4 {
+        hear(&manager, "WATCHDOG=1");
+    }
+    assert!(begun.elapsed() > Duration::from_millis(400), "three times in its time: {:?}", begun.elapsed());
+    agent.process().signal(Signal::SIGHUP).unwrap();
+    let heard = hear(&manager, "READY=1");
+    assert!(heard.contains("RELOADING=1") && heard.contains("MONOTONIC_USEC="), "{heard}");
+    agent.process().signal(Signal::SIGTERM).unwrap();
+    hear(&manager, "STOPPING=1");
+    assert!(agent.process().wait(SOON).unwrap().success());
+
+    // Nothing wakes one whose watchdog is not wanted.
+    let (mut agent, _) = start(None);
+    let switches = |pid: i32| -> u64 {
+        let of = |status: &Path| of_status(status, "voluntary_ctxt_switches").parse::<u64>().unwrap();
+        procfs_of_run(pid).iter().map(|status| of(status)).sum()
+    };
+    let pid = agent.process().pid().as_raw();
+    // What it makes ready after its start takes a while.
+    wait_until("two seconds without a wake-up", 3 * SOON, || {
+        let before = switches(pid);
+        std::thread::sleep(Duration::from_secs(2));
+        switches(pid) == before
+    })
+    .unwrap();
+    assert!(manager.recv(&mut [0; 64]).is_err(), "and nobody is told anything");
+    agent.process().signal(Signal::SIGTERM).unwrap();
+    assert!(agent.process().wait(SOON).unwrap().success());
+}
