@@ -88,7 +88,13 @@ impl Agent {
     pub fn start_as(name: &str, flags: &str) -> Result<Self> {
         let socket = PathBuf::from(format!("/run/chaos-test-{}/{name}.sock", std::process::id()));
         let state = socket.with_file_name(format!("{name}-state"));
-        let own = format!("--socket {} --state-dir {}", socket.display(), state.display());
+        // A flag is given once.
+        let state = if flags.contains("--state-dir") {
+            String::new()
+        } else {
+            format!("--state-dir {}", state.display())
+        };
+        let own = format!("--socket {} {state}", socket.display());
         let chaos = Chaos::start(&format!("agent {own} {flags}"))?;
         Ok(Self { chaos, socket })
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Fields beside `target`, `faults` and `match`, and the flags they are.
-pub(crate) const WHEN: [(&str, &str); 9] = [
+pub(crate) const WHEN: [(&str, &str); 10] = [
     ("duration", "for"),
     ("start_after", "start-after"),
     ("flap", "flap"),
@@ -24,6 +24,7 @@ pub(crate) const WHEN: [(&str, &str); 9] = [
     ("max_bytes", "max-bytes"),
     ("max_targets", "max-targets"),
     ("max_flows", "max-flows"),
+    ("abort", "abort"),
     ("seed", "seed"),
     ("shadow", "shadow"),
 ];

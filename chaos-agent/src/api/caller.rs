@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::unix::UCred;
 
+use crate::safety;
+
 /// Who asks, as an extension of every request: `Extension(caller): Extension<Caller>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -29,6 +31,14 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// As the audit log has it.
+    pub(super) fn for_the_record(&self) -> safety::Caller {
+        match self {
+            Self::Unix { uid, pid, .. } => safety::Caller::Unix { uid: *uid, pid: *pid },
+            Self::Tcp { from } | Self::Stranger { from } => safety::Caller::Tcp { peer: *from },
+        }
+    }
+
     /// Who: `uid 0 gid 0`, `key`, `nobody`.
     pub(crate) fn who(&self) -> String {
         match self {

@@ -18,6 +18,7 @@ use super::{caller::Door, pace::Pace, problem::Problem};
 use crate::{
     config::{Config, Live},
     daemon::Credentials,
+    safety::CALLER,
 };
 
 /// What whoever watches over us may ask without a key.
@@ -39,7 +40,10 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     match gate.let_in(door, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => {
+            let caller = request.extensions().get::<super::Caller>().map(super::Caller::for_the_record);
+            CALLER.scope(caller.unwrap_or_default(), next.run(request)).await
+        }
         Err(refusal) => *refusal.0,
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::problem::Problem;
+use crate::safety::{CALLER, Caller};
 
 /// The header.
 pub(super) const HEADER: &str = "idempotency-key";
@@ -99,11 +100,12 @@ impl Answers {
             Begun::Known(answer) => answer,
             Begun::New(sender, answer) => {
                 let answers = self.clone();
-                tokio::spawn(async move {
+                // Another task, and still the same caller.
+                tokio::spawn(CALLER.scope(Caller::current(), async move {
                     let first = whole(make.await).await;
                     answers.done(&key, &first);
                     let _ = sender.send(Some(first));
-                });
+                }));
                 answer
             }
         };

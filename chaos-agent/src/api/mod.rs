@@ -35,7 +35,6 @@ use axum::{
 };
 
 pub(crate) use self::body::{PARTITION, WHEN};
-#[expect(unused_imports, reason = "handlers name it when they write the audit log, which comes next")]
 pub(crate) use self::caller::Caller;
 pub(crate) use self::serve::{Listener, serve};
 use self::{idempotency::Answers, problem::Problem};

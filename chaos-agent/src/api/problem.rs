@@ -109,7 +109,10 @@ impl From<KeeperError> for Problem {
         let status = match &error {
             KeeperError::Unknown(_) => StatusCode::NOT_FOUND,
             KeeperError::Over(_) => StatusCode::GONE,
-            KeeperError::TooMany(..) | KeeperError::Changed => StatusCode::CONFLICT,
+            KeeperError::NotRoot => StatusCode::FORBIDDEN,
+            KeeperError::Unwatchable(_) | KeeperError::TooMany(..) | KeeperError::Changed => {
+                StatusCode::CONFLICT
+            }
             KeeperError::Taken(name) => {
                 let replace = format!("PUT /v1/faults/{name} replaces it");
                 return Self::new(StatusCode::CONFLICT, error.to_string()).mend(replace);

@@ -26,10 +26,10 @@ pub(super) async fn readyz(State(handle): State<Handle>) -> Result<Json<Value>, 
 }
 
 pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Value>, Problem> {
-    let (active, stopped, unmatched, error) = handle
+    let (active, stopped, unmatched, error, unwritten) = handle
         .ask(|keeper| {
             let stopped = keeper.stopped().map(str::to_owned);
-            Ok((keeper.active(), stopped, keeper.unmatched(), keeper.last_error()))
+            Ok((keeper.active(), stopped, keeper.unmatched(), keeper.last_error(), keeper.unwritten()))
         })
         .await?;
     let error = error.map(
@@ -42,6 +42,7 @@ pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Value>, 
         "stopped": stopped,
         "unmatched": unmatched,
         "last_error": error,
+        "unwritten": {"audit": unwritten.0, "journal": unwritten.1},
     })))
 }
 
@@ -69,5 +70,12 @@ pub(super) fn shape() -> Value {
             shape::list(shape::count("Faults that matched nothing for longer than they should have")),
         ),
         ("last_error", shape::or_null(error)),
+        (
+            "unwritten",
+            shape::object([
+                ("audit", shape::count("Records the audit log could not take")),
+                ("journal", shape::count("Records the journal could not take")),
+            ]),
+        ),
     ])
 }

@@ -29,7 +29,7 @@ const FAULT: &[Column] = &[
     column("state", || shape::one_of(["active", "ended"], "Whether the kernel has it"), |fault, _| json!(fault.state)),
     column("why", || shape::or_null(shape::text("Why it ended")), |fault, _| json!(fault.why)),
     column("what", || shape::text("The fault in plain words"), |fault, _| json!(fault.new.set.name)),
-    column("targets", || shape::text("Whom it is for"), |fault, _| fault.new.set.targets().into()),
+    column("targets", || shape::text("Whom it is for"), |fault, _| fault.targets.clone().into()),
     column("started", || time("When it began"), |fault, _| humantime::format_rfc3339_millis(fault.started).to_string().into()),
     column("duration_seconds", || shape::seconds("How long it was to last"), |fault, _| fault.new.duration.as_secs_f64().into()),
     column("remaining_seconds", || shape::or_null(shape::seconds("What is left of that")), |fault, _| json!(left(fault, Some(fault.ends_at)))),

@@ -18,6 +18,7 @@ use crate::{
     config::LogLevel,
     engine::AttachMode,
     rights,
+    safety::Abort,
     spec::Connections,
     targets::{ACCEPTED, Target},
 };
@@ -245,10 +246,18 @@ pub(crate) struct HoldingArgs {
     /// Yes, this host itself is meant: do not ask, and do not refuse where nobody can be asked
     #[arg(long, visible_alias = "no-confirm", help_heading = SAFETY)]
     pub(crate) yes_whole_host: bool,
+    /// End the fault at once when this is breached: http=URL[,within=1s][,status=200-399], tcp=HOST:PORT,
+    /// command=WORDS, handshakes=SHARE or retransmits=+SHARE; with [,every=1s][,fails=3/5][,in=target]
+    #[arg(long, value_name = "CONDITION", value_parser = abort, help_heading = SAFETY)]
+    pub(crate) abort: Vec<Abort>,
     #[command(flatten)]
     pub(crate) planning: PlanningArgs,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
+}
+
+fn abort(text: &str) -> Result<Abort, String> {
+    text.parse()
 }
 
 impl HoldingArgs {

@@ -125,7 +125,12 @@ impl<'a> Loop<'a> {
             if self.question.is_some() && elapsed >= CONFIRM_WITHIN {
                 return Ok(End::NotConfirmed);
             }
-            for event in faults.tick().context("the faults cannot be kept up")? {
+            let ticked = faults.tick().map_err(|error| {
+                // It was agreed, and nothing is wrong with the engine.
+                let is_agreed = matches!(error.downcast_ref(), Some(crate::engine::EngineError::Aborted(_)));
+                if is_agreed { error } else { error.context("the faults cannot be kept up") }
+            });
+            for event in ticked? {
                 reporter.event(&event);
             }
             if elapsed >= self.next_report {

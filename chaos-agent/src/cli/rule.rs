@@ -15,6 +15,7 @@ use super::{
     units,
 };
 use crate::{
+    safety::Abort,
     spec::{Direction, Limits, MatchSpec, RuleSpec, Schedule},
     targets::Target,
     validate::validate,
@@ -32,6 +33,7 @@ pub(crate) fn inject(args: &InjectArgs, resolve: Resolve) -> Result<RuleSet> {
         schedule: schedule(&holding.schedule, Some(holding.duration()))?,
         when: &holding.schedule,
         safety: &holding.safety,
+        aborts: &holding.abort,
     };
     faults(&args.faults, &args.matching, &common, resolve)
 }
@@ -48,6 +50,8 @@ pub(crate) fn exec(args: &ExecArgs, target: &Target, resolve: Resolve) -> Result
         schedule: schedule(&args.schedule, args.duration)?,
         when: &args.schedule,
         safety: &args.safety,
+        // A command that suffers is its own probe.
+        aborts: &[],
     };
     faults(&args.faults, &args.matching, &common, resolve)
 }
@@ -58,6 +62,7 @@ struct Common<'a> {
     schedule: Schedule,
     when: &'a ScheduleArgs,
     safety: &'a SafetyArgs,
+    aborts: &'a [Abort],
 }
 
 impl Common<'_> {
@@ -92,7 +97,7 @@ fn faults(flags: &FaultFlags, matching: &MatchArgs, common: &Common, resolve: Re
         let matching = matching.to_spec(direction, resolve)?;
         rules.push(common.rule(flags.name(), matching, &faults));
     }
-    checked(RuleSet { name: flags.name(), rules })
+    checked(RuleSet { name: flags.name(), rules, aborts: common.aborts.to_vec() })
 }
 
 /// The rules of `chaos partition`, one for each pair: the target is a side on this machine, the first if
@@ -130,7 +135,8 @@ pub(crate) fn partition(args: &PartitionArgs) -> Result<RuleSet> {
             lease: lease(&holding.safety),
         });
     }
-    checked(RuleSet { name: format!("{} {}", fault_flags::describe(&faults), cut.name), rules })
+    let name = format!("{} {}", fault_flags::describe(&faults), cut.name);
+    checked(RuleSet { name, rules, aborts: holding.abort.clone() })
 }
 
 /// A pair with no side here cannot be cut here, and a cut with holes in it is worse than none.

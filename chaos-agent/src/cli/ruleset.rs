@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::hold::Armed;
 use crate::{
-    engine::{Event, RuleStats},
+    engine::{EngineError, Event, RuleStats},
+    safety::{Abort, Watch},
     spec::RuleSpec,
 };
 
@@ -15,6 +16,8 @@ pub(crate) struct RuleSet {
     pub(crate) name: String,
     /// One or more; all go to one engine at once.
     pub(crate) rules: Vec<RuleSpec>,
+    /// What ends it at once.
+    pub(crate) aborts: Vec<Abort>,
 }
 
 impl RuleSet {
@@ -48,6 +51,29 @@ impl<A: Armed> Armed for AsOne<A> {
 
     fn stop(self) -> Result<Vec<RuleStats>> {
         Ok(vec![total(&self.name, &self.armed.stop()?)])
+    }
+}
+
+/// Armed rules that are watched: a condition that is breached ends them.
+pub(crate) struct Watched<A> {
+    pub(crate) armed: A,
+    pub(crate) watches: Vec<Watch>,
+}
+
+impl<A: Armed> Armed for Watched<A> {
+    fn tick(&mut self) -> Result<Vec<Event>> {
+        match self.watches.iter().find_map(Watch::tripped) {
+            Some(why) => Err(EngineError::Aborted(why).into()),
+            None => self.armed.tick(),
+        }
+    }
+
+    fn stats(&self) -> Result<Vec<RuleStats>> {
+        self.armed.stats()
+    }
+
+    fn stop(self) -> Result<Vec<RuleStats>> {
+        self.armed.stop()
     }
 }
 

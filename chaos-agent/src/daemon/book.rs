@@ -13,6 +13,7 @@ use crate::{
     cli::RuleSet,
     datapath::CAPACITY,
     engine::{Counters, RuleStats},
+    safety::{Intent, Recovered, Written},
     spec::{RuleSpec, Schedule},
 };
 
@@ -61,6 +62,8 @@ pub(crate) struct Fault {
     pub(crate) alarm: Alarm,
     /// Boot clock: since when the kernel has it.
     since: Duration,
+    /// Whom to, in words.
+    pub(crate) targets: String,
     slots: Vec<u32>,
     /// What the engine got for each slot: the rules, with the times that are left of a change.
     armed: Vec<RuleSpec>,
@@ -79,6 +82,12 @@ pub(super) struct Book {
 }
 
 impl Book {
+    /// One that goes on where another ended: its faults are over, and no number is given twice.
+    pub(super) fn after(former: &Recovered) -> Self {
+        let ended = former.ended.iter().map(|intent| Fault::lost(intent, &former.why)).collect();
+        Self { active: BTreeMap::new(), ended, next_id: former.next_id.saturating_sub(1) }
+    }
+
     /// A fault with slots that nobody has; it is not in the book yet. None: they are all taken.
     pub(super) fn draft(&mut self, new: NewFault, now: Duration, others: &[Fault]) -> Option<Fault> {
         let slots = self.free(others, new.set.rules.len())?;
@@ -89,6 +98,7 @@ impl Book {
             why: None,
             alarm: Alarm::Quiet,
             since: now,
+            targets: new.set.targets(),
             started: SystemTime::now(),
             ends_at: now.saturating_add(new.duration),
             lease_until: new.lease.map(|lease| now.saturating_add(lease)),
@@ -134,7 +144,8 @@ impl Book {
                 None => the_rest(rule, &old, now),
             });
         }
-        Some(Fault { new, ends_at, lease_until, slots, armed, ..old })
+        let targets = new.set.targets();
+        Some(Fault { new, ends_at, lease_until, targets, slots, armed, ..old })
     }
 
     /// A fault is held in another way from now on; what the rules that are gone had counted stays.
@@ -202,6 +213,43 @@ impl Book {
 }
 
 impl Fault {
+    /// Of an agent that was killed: what it counted is gone with it.
+    fn lost(intent: &Intent, why: &str) -> Self {
+        let set = RuleSet { name: intent.does.clone(), rules: Vec::new(), aborts: Vec::new() };
+        let duration = Duration::from_millis(intent.duration_ms);
+        let body = intent.request.clone();
+        Self {
+            id: intent.id,
+            new: NewFault { name: intent.name.clone(), set, body, duration, lease: None },
+            state: State::Ended,
+            why: Some(why.to_owned()),
+            started: SystemTime::UNIX_EPOCH + Duration::from_millis(intent.started_ms),
+            ends_at: Duration::ZERO,
+            lease_until: None,
+            alarm: Alarm::Quiet,
+            since: Duration::ZERO,
+            targets: intent.targets.clone(),
+            slots: Vec::new(),
+            armed: Vec::new(),
+            before: RuleStats::default(),
+            last: RuleStats { name: intent.does.clone(), ..RuleStats::default() },
+        }
+    }
+
+    /// As it is written down.
+    pub(super) fn written(&self) -> Written<'_> {
+        Written {
+            id: self.id,
+            name: self.new.name.as_deref(),
+            does: &self.new.set.name,
+            targets: &self.targets,
+            request: &self.new.body,
+            started: self.started,
+            duration: self.new.duration,
+            ends_at: self.ends_at,
+        }
+    }
+
     /// Its counters, of what the engine says about all slots.
     pub(super) fn stats(&self, by_slot: &BTreeMap<u32, RuleStats>) -> RuleStats {
         if self.state == State::Ended {

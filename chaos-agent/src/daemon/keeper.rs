@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{
-    book::{Book, Fault, NewFault},
+    book::{Book, Fault},
     events::{Hub, Kind},
     tell::Telling,
     why,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Live,
     engine::{Engine, EngineError, EngineOptions, Prepared, RuleStats},
-    safety::limits,
+    safety::{Caller, Deed, Records, Recovered, Watch},
     telemetry::Ledger,
 };
 
@@ -48,6 +48,14 @@ pub(crate) enum KeeperError {
     /// The safety lever is engaged.
     #[error("faults are stopped: {0}")]
     Stopped(String),
+    /// A condition that runs a command was not root's.
+    #[error(
+        "a command of an abort condition runs as root, so only root may ask for one, over the Unix socket or on the command line"
+    )]
+    NotRoot,
+    /// What would abort a fault cannot be watched.
+    #[error("what would abort the fault cannot be watched: {0:#}")]
+    Unwatchable(anyhow::Error),
     /// So many are held already.
     #[error("{0} faults are held or asked for, and {1} at once are allowed: remove one first")]
     TooMany(usize, usize),
@@ -78,9 +86,12 @@ pub(crate) struct Keeper {
     pub(super) ledger: Ledger,
     pub(super) alarms_at: Instant,
     pub(super) telling: Telling,
+    pub(super) records: Records,
+    /// What ends faults at once, by the fault.
+    pub(super) watches: BTreeMap<u64, Vec<Watch>>,
     /// The safety lever, and why.
-    stopped: Option<String>,
-    idle_since: Instant,
+    pub(super) stopped: Option<String>,
+    pub(super) idle_since: Instant,
     is_ending: bool,
 }
 
@@ -91,7 +102,15 @@ pub(crate) fn now() -> Duration {
 }
 
 /// Starts the thread.
-pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Result<(Handle, JoinHandle<()>)> {
+pub(super) fn start(
+    options: EngineOptions,
+    config: Live,
+    hub: Hub,
+    (records, former): (Records, Recovered),
+) -> io::Result<(Handle, JoinHandle<()>)> {
+    for fault in &former.ended {
+        hub.publish(Kind::Ended, Some(fault.id), &former.why, Value::Null);
+    }
     let (sender, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
@@ -99,11 +118,13 @@ pub(super) fn start(options: EngineOptions, config: Live, hub: Hub) -> io::Resul
             config,
             engine: None,
             prepared: None,
-            book: Book::default(),
+            book: Book::after(&former),
             hub,
             ledger: Ledger::default(),
             alarms_at: Instant::now(),
             telling: Telling::default(),
+            records,
+            watches: BTreeMap::new(),
             stopped: None,
             idle_since: Instant::now(),
             is_ending: false,
@@ -123,9 +144,12 @@ impl Handle {
         what: impl FnOnce(&mut Keeper) -> Result<T, KeeperError> + Send + 'static,
     ) -> Result<T, KeeperError> {
         let (sender, answer) = oneshot::channel();
+        let caller = Caller::current();
         let order: Order = Box::new(move |keeper| {
+            keeper.records.caller = caller;
             // Whoever asked may have gone.
             let _ = sender.send(what(keeper));
+            keeper.records.caller = Caller::Agent;
         });
         self.0.send(order).map_err(|_| KeeperError::Ending)?;
         answer.await.map_err(|_| KeeperError::Ending)?
@@ -135,7 +159,9 @@ impl Handle {
     pub(super) async fn end(&self) -> Result<(), KeeperError> {
         self.ask(|keeper| {
             keeper.is_ending = true;
-            keeper.clear(why::AGENT_ENDED)
+            let cleared = keeper.clear(why::AGENT_ENDED);
+            keeper.records.close();
+            cleared
         })
         .await
     }
@@ -169,7 +195,7 @@ impl Keeper {
         }
     }
 
-    fn start_engine(&mut self) -> Result<Engine, EngineError> {
+    pub(super) fn start_engine(&mut self) -> Result<Engine, EngineError> {
         let prepared = self.prepared.take().and_then(|thread| thread.join().ok());
         // What went wrong then is told if it goes wrong now.
         let prepared = prepared.and_then(|result| {
@@ -179,6 +205,11 @@ impl Keeper {
     }
 
     fn look_after(&mut self) {
+        for trouble in self.records.troubles() {
+            tracing::error!("{trouble}");
+            self.ledger.error(&trouble);
+            self.hub.publish(Kind::Error, None, trouble, Value::Null);
+        }
         let Some(engine) = &mut self.engine else { return };
         match engine.tick() {
             Ok(events) => {
@@ -197,6 +228,7 @@ impl Keeper {
                 self.hub.publish(Kind::Error, None, error.to_string(), Value::Null);
             }
         }
+        self.end_breached();
         let now = now();
         let is_over =
             |fault: &&Fault| fault.ends_at <= now || fault.lease_until.is_some_and(|until| until <= now);
@@ -221,105 +253,11 @@ impl Keeper {
     }
 
     /// Takes the engine; what its delay line counted stays known.
-    fn let_go(&mut self) -> Option<Engine> {
+    pub(super) fn let_go(&mut self) -> Option<Engine> {
         self.book_lost();
         let engine = self.engine.take();
         self.ledger.line_gone(engine.as_ref().and_then(Engine::line_stats));
         engine
-    }
-
-    /// Holds these, instead of the faults with the same names, and of all others if `all`. All or nothing.
-    pub(crate) fn set(&mut self, news: Vec<NewFault>, all: bool) -> Result<Vec<u64>, KeeperError> {
-        if let Some(why) = &self.stopped {
-            return Err(KeeperError::Stopped(why.clone()));
-        }
-        let replaced: Vec<u64> = self
-            .book
-            .active()
-            .filter(|old| all || news.iter().any(|new| new.name.is_some() && new.name == old.new.name))
-            .map(|old| old.id)
-            .collect();
-        let (count, most) = (self.active() - replaced.len() + news.len(), limits().max_faults);
-        if count > most {
-            return Err(KeeperError::TooMany(count, most));
-        }
-        let mut drafts: Vec<Fault> = Vec::new();
-        for new in news {
-            let draft = self.book.draft(new, now(), &drafts);
-            drafts.push(draft.ok_or_else(|| {
-                EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned())
-            })?);
-        }
-        let rules = self.book.rules(&replaced, &drafts);
-        if self.engine.is_none() {
-            // It stays for a while also if this set is refused.
-            self.engine = Some(self.start_engine()?);
-            self.idle_since = Instant::now();
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.place(&rules)?;
-        }
-        // After the change: what was counted until then is in the slots as long as nobody else uses them.
-        let stats = self.by_slot();
-        for id in replaced {
-            self.note_end(id, why::REPLACED, &stats);
-        }
-        let ids = drafts.iter().map(|fault| fault.id).collect();
-        for fault in drafts {
-            self.ledger.started(fault.id);
-            self.hub.name(fault.id, fault.new.name.as_deref());
-            self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
-            self.book.add(fault);
-        }
-        self.name_packets();
-        Ok(ids)
-    }
-
-    /// Holds a fault in another way, under the same number. `was` is the body that the change was made from; with
-    /// `is_anew` its time begins anew. On an error nothing has changed.
-    pub(crate) fn amend(
-        &mut self,
-        id: u64,
-        was: Option<&Value>,
-        new: NewFault,
-        is_anew: bool,
-    ) -> Result<(), KeeperError> {
-        self.may_begin(new.name.as_deref(), Some(id))?;
-        let old = self.book.active_mut(id).ok_or_else(|| KeeperError::Over(id.to_string()))?;
-        if was.is_some_and(|was| *was != old.new.body) {
-            return Err(KeeperError::Changed);
-        }
-        let full =
-            || EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned());
-        let fault = self.book.amend(id, new, now(), is_anew).ok_or_else(full)?;
-        let rules = self.book.rules(&[id], std::slice::from_ref(&fault));
-        if let Some(engine) = &mut self.engine {
-            engine.place(&rules)?;
-        }
-        // After the change, as above.
-        let stats = self.by_slot();
-        self.hub.name(id, fault.new.name.as_deref());
-        self.hub.publish(Kind::Changed, Some(id), &fault.new.set.name, Value::Null);
-        self.book.change(fault, &stats);
-        Ok(())
-    }
-
-    /// Refuses a fault while the lever is pulled, or with the name of another one than `own`.
-    pub(crate) fn may_begin(&self, name: Option<&str>, own: Option<u64>) -> Result<(), KeeperError> {
-        if let Some(why) = &self.stopped {
-            return Err(KeeperError::Stopped(why.clone()));
-        }
-        let is_other =
-            |fault: &&Fault| name.is_some() && fault.new.name.as_deref() == name && Some(fault.id) != own;
-        match self.book.active().find(is_other) {
-            Some(_) => Err(KeeperError::Taken(name.unwrap_or_default().to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// How the engine goes about its work.
-    pub(crate) fn engine_options(&self) -> EngineOptions {
-        self.options.clone()
     }
 
     /// Ends one.
@@ -365,6 +303,7 @@ impl Keeper {
     pub(crate) fn stop(&mut self, why: String) -> Result<(), KeeperError> {
         let cleared = self.clear(&format!("{}{why}", why::STOPPED));
         self.hub.publish(Kind::Stopped, None, &why, Value::Null);
+        self.records.deed(Deed::Stopped, Some(&why));
         self.stopped = Some(why);
         cleared
     }
@@ -372,6 +311,7 @@ impl Keeper {
     /// Lets the safety lever go.
     pub(crate) fn resume(&mut self) {
         if self.stopped.take().is_some() {
+            self.records.deed(Deed::Resumed, None);
             self.hub.publish(Kind::Resumed, None, "new faults are accepted again", Value::Null);
         }
     }
@@ -385,6 +325,11 @@ impl Keeper {
     pub(crate) fn show(&self, word: &str) -> Result<(Fault, RuleStats), KeeperError> {
         let fault = self.book.find(word).ok_or_else(|| KeeperError::Unknown(word.to_owned()))?;
         Ok((fault.clone(), fault.stats(&self.by_slot())))
+    }
+
+    /// Records that could not be written: of the audit log, of the journal.
+    pub(crate) const fn unwritten(&self) -> (u64, u64) {
+        self.records.failures()
     }
 
     /// How many faults are held.
@@ -417,9 +362,11 @@ impl Keeper {
         }
     }
 
-    fn note_end(&mut self, id: u64, why: &str, by_slot: &BTreeMap<u32, RuleStats>) {
+    pub(super) fn note_end(&mut self, id: u64, why: &str, by_slot: &BTreeMap<u32, RuleStats>) {
         let Some(fault) = self.book.active_mut(id) else { return };
         let last = fault.stats(by_slot);
+        self.watches.remove(&id);
+        self.records.ended(fault.written(), why);
         tracing::info!("fault {id} ended: {why}");
         self.hub.publish(Kind::Ended, Some(id), why, json!({"egress": last.egress, "ingress": last.ingress}));
         self.ledger.ended(id, why::label(why), &last);

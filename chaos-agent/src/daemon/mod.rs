@@ -1,11 +1,12 @@
 //! `chaos agent`: holds the faults of whoever asks for them over its socket.
 //!
-//! `keeper` is the one thread that touches the engine, `book` what it knows about faults, `events` what
+//! `keeper` is the one thread that touches the engine, `change` how the set of them changes, `book` what it knows about faults, `events` what
 //! happened to them, `socket` where it listens, `credentials` what TCP
 //! needs, `reload` SIGHUP; `api` speaks HTTP.
 
 mod alarm;
 mod book;
+mod change;
 mod credentials;
 mod events;
 mod keeper;
@@ -39,7 +40,7 @@ use crate::{
     config::{ConfigError, Live},
     engine::EngineOptions,
     rights,
-    safety::Limits,
+    safety::{self, Limits},
 };
 
 /// How long open connections may take to end when the agent does.
@@ -92,9 +93,15 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
     let only = only::take(&config.state_dir)?;
     // What a service manager, a port or a group asked for is made. There is no other thread yet: a set is a thread's.
     rights::keep_only_what_is_needed().context("letting go of capabilities")?;
+    let begun = safety::begin(&config.state_dir, config.audit_log.as_deref()).map_err(|error| {
+        Failure::refused(error.to_string()).mend("use that one, end it, or choose another --state-dir")
+    })?;
+    for note in &begun.1.notes {
+        tracing::warn!("{note}");
+    }
     let hub = Hub::new();
     let (handle, thread) =
-        keeper::start(engine, live.clone(), hub.clone()).context("starting the keeper's thread")?;
+        keeper::start(engine, live.clone(), hub.clone(), begun).context("starting the keeper's thread")?;
     let reloads = tokio::spawn(reload::at(hangup, live.clone(), credentials.clone(), hub.clone()));
     let listen = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
     ready(&Listening { socket: socket.path().to_owned(), listen });

@@ -7,13 +7,15 @@ pub(crate) const ALL_DELETED: &str = "every fault was deleted";
 pub(crate) const REPLACED: &str = "it was replaced";
 pub(crate) const AGENT_ENDED: &str = "the agent was ended";
 pub(crate) const STOP_ALL: &str = "every fault of this machine was ended by `chaos stop --all`";
+/// How the words begin when the agent before was killed.
+pub(crate) const KILLED: &str = "the agent (process ";
 /// How the words begin when the safety lever was pulled.
 pub(crate) const STOPPED: &str = "stopped: ";
 /// How they begin when what the fault did went too far.
 pub(crate) const ABORTED: &str = "aborted: ";
 
 /// The reasons, as labels.
-const LABELS: [(&str, &str); 9] = [
+const LABELS: [(&str, &str); 10] = [
     (TIME_OVER, "expired"),
     (LEASE, "lease"),
     (DELETED, "deleted"),
@@ -21,6 +23,7 @@ const LABELS: [(&str, &str); 9] = [
     (REPLACED, "replaced"),
     (AGENT_ENDED, "agent_ended"),
     (STOP_ALL, "stopped"),
+    (KILLED, "agent_killed"),
     (STOPPED, "stopped"),
     (ABORTED, "aborted"),
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, active::Active, types::EngineError};
+use super::{Engine, active::Active, site::Site, types::EngineError};
 use crate::{
     datapath::CAPACITY,
     spec::{RuleSpec, Schedule},
@@ -17,6 +17,12 @@ pub(super) fn check_number(rules: usize) -> Result<(), EngineError> {
 }
 
 impl Engine {
+    /// What of ours is in the kernel, in words, for who must find it when we cannot say.
+    #[must_use]
+    pub fn things(&self) -> Vec<String> {
+        self.sites.values().flat_map(Site::things).collect()
+    }
+
     /// Replaces the whole set at once, each rule in the slot of its place. See [`Self::place`].
     ///
     /// # Errors

@@ -130,6 +130,27 @@ impl Site {
         }
     }
 
+    /// What of ours is there, in words.
+    pub(super) fn things(&self) -> Vec<String> {
+        let name = |index: u32| {
+            let link = self.links.iter().find(|link| link.index == index);
+            link.map_or_else(|| index.to_string(), |link| link.name.clone())
+        };
+        let on: Vec<String> = self.instance.attached().map(name).collect();
+        let mut things = vec![format!("programs on {} in {}", on.join(", "), self.origin)];
+        let filters: Vec<String> = self.instance.filter_programs().map(|id| id.to_string()).collect();
+        if !filters.is_empty() {
+            things.push(format!("clsact filters of the programs {} in {}", filters.join(", "), self.origin));
+        }
+        if let Some(normaliser) = &self.normaliser {
+            things.push(format!("a veth pair (device {}) in {}", normaliser.near(), self.origin));
+        }
+        if let Some(line) = &self.line {
+            things.push(format!("a TAP device ({}) in {}", line.index(), self.origin));
+        }
+        things
+    }
+
     /// Devices on which our programs are no longer first since this was asked last.
     pub(super) fn newly_displaced(&mut self) -> Result<Vec<u32>, EngineError> {
         let now: BTreeSet<u32> = self.instance.displaced()?.into_iter().collect();

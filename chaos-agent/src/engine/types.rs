@@ -44,6 +44,9 @@ pub enum EngineError {
     /// It would not do what the user means.
     #[error("{0}")]
     Refused(String),
+    /// An abort condition was breached.
+    #[error("aborted: {0}")]
+    Aborted(String),
     /// `chaos stop --all` ended it.
     #[error("every fault of this machine was ended by `chaos stop --all`")]
     Stopped,
@@ -74,7 +77,7 @@ impl EngineError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Compile(_) | Self::Target(_) | Self::Stopped => 3,
+            Self::Refused(_) | Self::Compile(_) | Self::Target(_) | Self::Stopped | Self::Aborted(_) => 3,
             Self::Datapath(_) | Self::Io { .. } => 1,
         }
     }

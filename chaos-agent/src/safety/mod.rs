@@ -1,11 +1,46 @@
-//! What keeps a fault from hurting more, or longer, than was agreed.
+//! What keeps a fault from hurting more, or longer, than was agreed, and what remembers it.
 //!
 //! `limits` is what an administrator allows at most, `risk` decides which faults can take the machine itself away.
+//! `journal` is for the agent that comes after one that was killed, `recover` what that one does; `audit` is for
+//! people, `abort` watches what a fault must not do, `caller` who asks. `records` is all of it as the keeper uses it, `command` as a command does.
 
+mod abort;
+mod audit;
+mod caller;
+mod command;
+mod journal;
 mod limits;
+mod records;
+mod recover;
 mod risk;
 
+use std::path::Path;
+
 pub(crate) use self::{
+    abort::{Abort, Watch},
+    audit::Deed,
+    caller::{CALLER, Caller},
+    command::CommandLog,
+    journal::{Intent, JournalError},
     limits::{Limits, limits},
+    records::{Records, Written},
+    recover::Recovered,
     risk::{Risk, risk},
 };
+
+/// Takes the folder of the state, and ends what an agent before that was killed has left.
+///
+/// # Errors
+/// Another agent has the folder.
+pub(crate) fn begin(
+    state_dir: &Path,
+    audit_log: Option<&Path>,
+) -> Result<(Records, Recovered), JournalError> {
+    let (journal, former, told) = journal::Journal::open(state_dir)?;
+    let mut recovered = recover::recover(&former, journal.boot());
+    recovered.next_id = former.next_id;
+    recovered.notes.extend(told);
+    let mut records = Records::new(journal, audit::Audit::new(audit_log, state_dir));
+    records.begin(&former, &recovered.why);
+    Ok((records, recovered))
+}

@@ -117,6 +117,23 @@ fn is_everything(matching: &MatchSpec) -> bool {
 /// Lets nothing through: a segment of a connection with the luckiest draw, and with the n-th place of any n, is
 /// gone. The faults themselves are asked, so that no kind need be known here.
 fn is_cut(faults: &Faults) -> bool {
+    let host = Host::default();
+    host.random.set(u32::MAX);
+    // Neither place is the n-th of an n above 1.
+    is_gone(&host, faults, &States::default(), 0) && is_gone(&host, faults, &States::default(), 1)
+}
+
+/// The share of a connection's segments that shall not arrive, 0 to 1: of some thousand draws.
+pub(super) fn share_lost(faults: &Faults) -> f64 {
+    const DRAWS: u32 = 5000;
+    let host = Host::default();
+    host.seed.set(1);
+    let states = States::default();
+    let lost = (0..DRAWS).filter(|ordinal| is_gone(&host, faults, &states, u64::from(*ordinal))).count();
+    u32::try_from(lost).map_or(1.0, |lost| f64::from(lost) / f64::from(DRAWS))
+}
+
+fn is_gone(host: &Host, faults: &Faults, states: &States, ordinal: u64) -> bool {
     let packet = Packet {
         class: Class::TCP,
         proto: 6,
@@ -127,24 +144,17 @@ fn is_cut(faults: &Faults) -> bool {
         payload_len: 46,
         ..Packet::default()
     };
-    let is_gone = |ordinal: u64| {
-        let host = Host::default();
-        host.random.set(u32::MAX);
-        let job = Job { packet, direction: Direction::Egress as u32, ordinal, ..Job::default() };
-        let rule = Rule { faults: *faults, ..Rule::default() };
-        let draws = Draws { seed: 0, stream: 0, ordinal };
-        let mut verdict = Verdict::PASS;
-        let states = States::default();
-        let mut kinds = faults.kinds();
-        while kinds != 0 {
-            let case = Case { world: &host, job: &job, rule: &rule, draws, flow: None };
-            faults.decide(kinds.trailing_zeros(), &states, &case, &mut verdict);
-            kinds &= kinds - 1;
-        }
-        verdict.drop_by != 0 || verdict.answer_by != 0
-    };
-    // Neither place is the n-th of an n above 1.
-    is_gone(0) && is_gone(1)
+    let job = Job { packet, direction: Direction::Egress as u32, ordinal, ..Job::default() };
+    let rule = Rule { faults: *faults, ..Rule::default() };
+    let draws = Draws { seed: 0, stream: 0, ordinal };
+    let mut verdict = Verdict::PASS;
+    let mut kinds = faults.kinds();
+    while kinds != 0 {
+        let case = Case { world: host, job: &job, rule: &rule, draws, flow: None };
+        faults.decide(kinds.trailing_zeros(), states, &case, &mut verdict);
+        kinds &= kinds - 1;
+    }
+    verdict.drop_by != 0 || verdict.answer_by != 0
 }
 
 #[cfg(test)]
@@ -163,11 +173,24 @@ mod tests {
         assert!(!is_this_host(&Target::Unit("api.service".to_owned())));
     }
 
-    fn cuts(name: &str, value: &str) -> bool {
+    fn faults(name: &str, value: &str) -> Faults {
         let mut faults = Faults::default();
         let info = FAULTS.iter().find(|info| info.name == name).unwrap();
         (info.parse)(value, &mut faults).unwrap();
-        is_cut(&faults)
+        faults
+    }
+
+    fn cuts(name: &str, value: &str) -> bool {
+        is_cut(&faults(name, value))
+    }
+
+    #[test]
+    fn the_loss_that_was_asked_for_is_known() {
+        let close = |value: &str, wanted: f64| (share_lost(&faults("loss", value)) - wanted).abs() < 0.03;
+        assert!(
+            close("10%", 0.1) && close("every=4", 0.25) && close("p=1%,r=25%", 0.04) && close("100%", 1.0)
+        );
+        assert!(share_lost(&faults("delay", "1s")) == 0.0);
     }
 
     #[test]

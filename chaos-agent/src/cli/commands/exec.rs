@@ -13,6 +13,7 @@ use crate::{
         args::ExecArgs,
         failure::Exit,
         hold::Armed,
+        logged::Logged,
         output::{self, Stream},
         plan, privileges,
         remote::{self, Remote},
@@ -104,7 +105,7 @@ pub(crate) fn run(
         Some(client) => {
             supervise(ready, args, |set, target| by_agent(client, body(), set, target, args), json)?
         }
-        None => supervise(ready, args, |set, _| by_engine(set, &options), json)?,
+        None => supervise(ready, args, |set, target| by_engine(set, target, args, &options), json)?,
     };
     match exit {
         Some(exit) => Ok(exit.into()),
@@ -112,8 +113,14 @@ pub(crate) fn run(
     }
 }
 
-fn by_engine(set: &RuleSet, options: &EngineOptions) -> Result<AsOne<Engine>> {
-    Ok(AsOne { name: set.name.clone(), armed: Engine::start(&set.rules, options)? })
+fn by_engine(
+    set: &RuleSet,
+    target: &Target,
+    args: &ExecArgs,
+    options: &EngineOptions,
+) -> Result<Logged<AsOne<Engine>>> {
+    let armed = AsOne { name: set.name.clone(), armed: Engine::start(&set.rules, options)? };
+    Ok(Logged::begin(armed, &format!("{} on {target}", set.name), args.duration))
 }
 
 fn by_agent(

@@ -11,15 +11,16 @@ use crate::{
         args::HoldingArgs,
         failure::{Exit, Failure},
         hold::{self, Armed, CONFIRM_WITHIN, Holding},
+        logged::Logged,
         output::{self, Stream},
         plan, privileges, remote,
         report::{End, Reporter, Started},
-        ruleset::{AsOne, RuleSet},
+        ruleset::{AsOne, RuleSet, Watched},
         world::Terminal,
     },
     engine::Engine,
     needs,
-    safety::{Risk, risk},
+    safety::{Risk, Watch, risk},
     spec::{Connections, Direction, RuleSpec},
 };
 
@@ -52,7 +53,10 @@ pub(crate) fn run(
     hold(asked, || {
         let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
             .with_context(|| format!("the fault `{}` could not be started", set.name))?;
-        Ok(AsOne { name: set.name.clone(), armed: engine })
+        let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules)).collect::<Result<_>>();
+        let watches = watches.context("what would abort the fault cannot be watched, so it was ended")?;
+        let armed = Watched { armed: AsOne { name: set.name.clone(), armed: engine }, watches };
+        Ok(Logged::begin(armed, &format!("{} on {}", set.name, set.targets()), Some(args.duration())))
     })
 }
 

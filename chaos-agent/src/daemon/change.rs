@@ -1,0 +1,166 @@
+//! How the set of faults changes: all or nothing, written down before it is made.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{
+    book::{Fault, NewFault},
+    events::Kind,
+    keeper::{Keeper, KeeperError, now},
+    why,
+};
+use crate::{
+    cli::RuleSet,
+    engine::{EngineError, EngineOptions},
+    safety::{Abort, Deed, Watch, limits},
+    spec::RuleSpec,
+};
+
+impl Keeper {
+    /// Holds these, instead of the faults with the same names, and of all others if `all`. All or nothing.
+    pub(crate) fn set(&mut self, news: Vec<NewFault>, all: bool) -> Result<Vec<u64>, KeeperError> {
+        if let Some(why) = &self.stopped {
+            return Err(KeeperError::Stopped(why.clone()));
+        }
+        let replaced: Vec<u64> = self
+            .book
+            .active()
+            .filter(|old| all || news.iter().any(|new| new.name.is_some() && new.name == old.new.name))
+            .map(|old| old.id)
+            .collect();
+        let (count, most) = (self.active() - replaced.len() + news.len(), limits().max_faults);
+        if count > most {
+            return Err(KeeperError::TooMany(count, most));
+        }
+        let mut drafts: Vec<Fault> = Vec::new();
+        for new in news {
+            let draft = self.book.draft(new, now(), &drafts);
+            drafts.push(draft.ok_or_else(|| {
+                EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned())
+            })?);
+        }
+        let rules = self.book.rules(&replaced, &drafts);
+        let ids: Vec<u64> = drafts.iter().map(|fault| fault.id).collect();
+        let watches = drafts.iter().map(|fault| Ok((fault.id, self.watch(&fault.new.set)?)));
+        let watches = watches.collect::<Result<Vec<_>, KeeperError>>()?;
+        self.records.intend(drafts.iter().map(Fault::written));
+        match self.place(&rules) {
+            Ok(things) => self.records.made(ids.clone(), things),
+            Err(error) => {
+                self.records.forsake(ids, &error.to_string());
+                return Err(error.into());
+            }
+        }
+        self.watches.extend(watches);
+        // After the change: what was counted until then is in the slots as long as nobody else uses them.
+        let stats = self.by_slot();
+        for id in replaced {
+            self.note_end(id, why::REPLACED, &stats);
+        }
+        for fault in drafts {
+            self.ledger.started(fault.id);
+            self.hub.name(fault.id, fault.new.name.as_deref());
+            self.records.started(Deed::Started, fault.written());
+            self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
+            self.book.add(fault);
+        }
+        self.name_packets();
+        Ok(ids)
+    }
+
+    /// Holds a fault in another way, under the same number. `was` is the body that the change was made from; with
+    /// `is_anew` its time begins anew. On an error nothing has changed.
+    pub(crate) fn amend(
+        &mut self,
+        id: u64,
+        was: Option<&Value>,
+        new: NewFault,
+        is_anew: bool,
+    ) -> Result<(), KeeperError> {
+        self.may_begin(new.name.as_deref(), Some(id))?;
+        let old = self.book.active_mut(id).ok_or_else(|| KeeperError::Over(id.to_string()))?;
+        if was.is_some_and(|was| *was != old.new.body) {
+            return Err(KeeperError::Changed);
+        }
+        let full =
+            || EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned());
+        let fault = self.book.amend(id, new, now(), is_anew).ok_or_else(full)?;
+        let watches = self.watch(&fault.new.set)?;
+        let rules = self.book.rules(&[id], std::slice::from_ref(&fault));
+        self.records.intend(std::iter::once(fault.written()));
+        match self.place(&rules) {
+            Ok(things) => self.records.made(vec![id], things),
+            Err(error) => {
+                // It stays as it was.
+                let was = self.book.active().find(|fault| fault.id == id);
+                self.records.intend(was.into_iter().map(Fault::written));
+                return Err(error.into());
+            }
+        }
+        self.records.started(Deed::Changed, fault.written());
+        self.watches.insert(id, watches);
+        // After the change, as above.
+        let stats = self.by_slot();
+        self.hub.name(id, fault.new.name.as_deref());
+        self.hub.publish(Kind::Changed, Some(id), &fault.new.set.name, Value::Null);
+        self.book.change(fault, &stats);
+        Ok(())
+    }
+
+    /// Refuses a fault while the lever is pulled, or with the name of another one than `own`.
+    pub(crate) fn may_begin(&self, name: Option<&str>, own: Option<u64>) -> Result<(), KeeperError> {
+        if let Some(why) = &self.stopped {
+            return Err(KeeperError::Stopped(why.clone()));
+        }
+        let is_other =
+            |fault: &&Fault| name.is_some() && fault.new.name.as_deref() == name && Some(fault.id) != own;
+        match self.book.active().find(is_other) {
+            Some(_) => Err(KeeperError::Taken(name.unwrap_or_default().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// How the engine goes about its work.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        self.options.clone()
+    }
+
+    /// Begins to watch what would abort a fault.
+    fn watch(&self, set: &RuleSet) -> Result<Vec<Watch>, KeeperError> {
+        if set.aborts.iter().any(Abort::is_command) && !self.records.caller.is_root() {
+            return Err(KeeperError::NotRoot);
+        }
+        let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules));
+        watches.collect::<Result<_, _>>().map_err(KeeperError::Unwatchable)
+    }
+
+    /// Ends the faults that did what they must not.
+    pub(super) fn end_breached(&mut self) {
+        let why = |watches: &Vec<Watch>| watches.iter().find_map(Watch::tripped);
+        let breached: Vec<(u64, String)> =
+            self.watches.iter().filter_map(|(id, watches)| Some((*id, why(watches)?))).collect();
+        for (id, why) in breached {
+            let why = format!("{}{why}", why::ABORTED);
+            if let Err(error) = self.remove(id, &why) {
+                tracing::error!("ending fault {id}: {error}");
+                self.ledger.error(&error.to_string());
+            }
+        }
+    }
+
+    /// The engine holds these now, and has this in the kernel.
+    fn place(&mut self, rules: &[(u32, RuleSpec)]) -> Result<Vec<String>, EngineError> {
+        let mut engine = if let Some(engine) = self.engine.take() {
+            engine
+        } else {
+            self.idle_since = Instant::now();
+            self.start_engine()?
+        };
+        let placed = engine.place(rules);
+        let things = engine.things();
+        // One that was started in vain lingers, too.
+        self.engine = Some(engine);
+        placed.map(|()| things)
+    }
+}

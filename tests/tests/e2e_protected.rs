@@ -1,0 +1,268 @@
+//! The protected list, with a real sshd: whoever sits at the other end of the operator's connection keeps it while
+//! everything else of the host is cut off. The host is a namespace here, with `chaos` inside it.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use chaos_tests::{
+    chaos::{self, Chaos},
+    lab::{
+        alone,
+        netns::Netns,
+        process::{self, Process, wait_until},
+        shapes::{A4, A6, B4, Pair},
+        unique_name,
+    },
+    require_root, require_tools,
+};
+
+const SSHD: &str = "/usr/sbin/sshd";
+const SOON: Duration = Duration::from_secs(10);
+/// An answer of a connection that is not disturbed; TCP would send again within it, too, if it were only once.
+const PROMPT: Duration = Duration::from_secs(5);
+/// No answer for so long: the connection is cut.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// Keys and a configuration of our own.
+struct Keys(PathBuf);
+
+impl Keys {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(unique_name());
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        for name in ["host", "user"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name));
+            process::run(keygen).unwrap();
+        }
+        fs::create_dir_all("/run/sshd").unwrap();
+        let config = format!(
+            "HostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\nStrictModes no\nUsePAM no\nPidFile none\n\
+             PermitRootLogin yes\nPasswordAuthentication no\nLogLevel QUIET\n",
+            folder.display()
+        );
+        fs::write(folder.join("sshd_config"), config).unwrap();
+        Self(folder)
+    }
+
+    fn sshd(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(SSHD);
+        command.arg("-f").arg(self.0.join("sshd_config")).args(more);
+        command
+    }
+
+    /// `ssh` words up to the destination.
+    fn client(&self, port: u16) -> String {
+        format!(
+            "ssh -F none -T -i {}/user -p {port} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+             -o LogLevel=ERROR -o ConnectTimeout=10",
+            self.0.display()
+        )
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A remote shell that says back what it hears.
+struct Session {
+    process: Process,
+    lines: Receiver<String>,
+    said: u32,
+}
+
+impl Session {
+    fn open(from: &Netns, line: &str) -> Self {
+        let mut command = from.command(line);
+        command.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Process::start(command).unwrap();
+        let stdout = process.child().stdout.take().unwrap();
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut session = Self { process, lines, said: 0 };
+        assert!(session.answers(SOON * 2), "no session: {line}");
+        session
+    }
+
+    fn answers(&mut self, within: Duration) -> bool {
+        self.said += 1;
+        let word = format!("word {}", self.said);
+        let stdin = self.process.child().stdin.as_mut().unwrap();
+        if writeln!(stdin, "{word}").and_then(|()| stdin.flush()).is_err() {
+            return false;
+        }
+        while let Ok(line) = self.lines.recv_timeout(within) {
+            if line == word {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn serve(netns: &Netns, keys: &Keys, port: u16) -> Process {
+    let port = port.to_string();
+    let command = netns.inside(keys.sshd(&["-D", "-p", &port]));
+    let server = Process::start(command).unwrap();
+    let ready = SocketAddr::new(A4.into(), port.parse().unwrap());
+    let connects = || netns.enter(|| std::net::TcpStream::connect(ready).is_ok()).unwrap();
+    wait_until("sshd", SOON, connects).unwrap();
+    server
+}
+
+/// A listener on `::` that takes IPv4, too, as a socket unit of systemd is, and hands each connection to an sshd.
+fn serve_mapped(netns: &Netns, keys: &Keys) -> u16 {
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let listener = netns.enter(|| TcpListener::bind(any).unwrap()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut command = netns.inside(keys.sshd(&["-i"]));
+    thread::spawn(move || {
+        let mut children = Vec::new();
+        for stream in listener.incoming().flatten() {
+            assert!(matches!(stream.peer_addr().unwrap().ip(), IpAddr::V6(_)), "v4-mapped");
+            let socket = OwnedFd::from(stream);
+            command.stdin(socket.try_clone().unwrap()).stdout(socket).stderr(Stdio::null());
+            children.push(command.spawn().unwrap());
+        }
+    });
+    port
+}
+
+fn gets_through(from: &Netns) -> bool {
+    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
+}
+
+/// `chaos` inside the host, cutting all of it off.
+fn cut_from_inside(host: &Netns) -> Chaos {
+    let words = format!("inject --json netns:{} --partition --for 2m --yes-whole-host", host.name());
+    Chaos::start_command(host.inside(chaos::command(&words).unwrap())).unwrap()
+}
+
+#[test]
+fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
+    require_root!();
+    require_tools!("/usr/sbin/sshd", "ssh", "ssh-keygen");
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let (host, client) = (&pair.a, &pair.b);
+    let keys = Keys::new();
+    let _usual = serve(host, &keys, 22);
+    let _other = serve(host, &keys, 2222);
+    let mapped = serve_mapped(host, &keys);
+    let jump = format!(
+        "{} -o ProxyCommand='{} -W [::1]:2222 root@{A4}' root@inner",
+        keys.client(22),
+        keys.client(22)
+    );
+    // A file, for the words of a command line here know no quotes.
+    let script = keys.0.join("jump");
+    fs::write(&script, format!("#!/bin/sh\nexec {jump} \"$@\"\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut sessions: Vec<(&str, Session)> = [
+        ("IPv4", format!("{} root@{A4}", keys.client(22))),
+        ("IPv6", format!("{} root@{A6}", keys.client(22))),
+        ("another port", format!("{} root@{A4}", keys.client(2222))),
+        ("IPv4 to a listener on ::", format!("{} root@{A4}", keys.client(mapped))),
+        ("through another ssh", script.display().to_string()),
+    ]
+    .into_iter()
+    .map(|(name, line)| (name, Session::open(client, &line)))
+    .collect();
+    assert!(gets_through(host));
+    let fault = cut_from_inside(host);
+    assert!(!gets_through(host), "everything else is cut");
+    for (name, session) in &mut sessions {
+        assert!(session.answers(PROMPT), "{name}");
+    }
+    // Longer than between two looks at what is protected.
+    thread::sleep(Duration::from_secs(3));
+    for (name, session) in &mut sessions {
+        assert!(session.answers(PROMPT), "{name}, later");
+    }
+    assert!(!gets_through(host));
+    fault.stop().unwrap();
+    assert!(gets_through(host));
+}
+
+#[test]
+fn whoever_types_inside_tmux_keeps_the_connection() {
+    require_root!();
+    require_tools!("/usr/sbin/sshd", "ssh", "ssh-keygen", "tmux");
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let keys = Keys::new();
+    let _server = serve(&pair.a, &keys, 22);
+    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22)));
+    let words = format!("inject netns:{} --partition --for 2m --yes-whole-host", pair.a.name());
+    let binary = chaos::binary().unwrap();
+    let socket = keys.0.join("tmux");
+    let tmux = |more: &[&str]| {
+        let mut command = pair.a.command("tmux -f /dev/null -S");
+        command.arg(&socket).args(more).env("TERM", "xterm");
+        process::run(command)
+    };
+    // Its shell is a child of tmux' server, which is nobody's: no sshd is among the ancestors.
+    tmux(&["new-session", "-d", &format!("{} {words}", binary.display())]).unwrap();
+    wait_until("the cut", SOON, || !gets_through(&pair.a)).unwrap();
+    assert!(session.answers(PROMPT));
+    tmux(&["kill-server"]).unwrap();
+    wait_until("the heal", SOON, || gets_through(&pair.a)).unwrap();
+}
+
+#[test]
+fn in_a_container_port_22_is_fair_game() {
+    require_root!();
+    require_tools!("/usr/sbin/sshd", "ssh", "ssh-keygen");
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let keys = Keys::new();
+    let _server = serve(&pair.a, &keys, 22);
+    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22)));
+    // From outside: the namespace is a target like any other.
+    let fault = Chaos::inject(&pair.a, "--partition").unwrap();
+    assert!(!session.answers(SILENT), "it is cut");
+    fault.stop().unwrap();
+    assert!(session.answers(SOON * 2), "and goes on afterwards");
+}
+
+#[test]
+fn a_host_keeps_its_lease_of_an_address_and_a_container_does_not() {
+    require_root!();
+    require_tools!("/usr/sbin/dnsmasq", "/usr/sbin/udhcpc");
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let server = "/usr/sbin/dnsmasq --no-daemon --conf-file=/dev/null --port=0 --interface=vb \
+         --bind-interfaces --dhcp-range=10.77.0.100,10.77.0.150,2m --dhcp-leasefile=/dev/null --user=root";
+    let mut server = pair.b.command(server);
+    server.stdout(Stdio::null()).stderr(Stdio::null());
+    let _server = Process::start(server).unwrap();
+    let lease = |tries: &str| {
+        pair.a.run(&format!("/usr/sbin/udhcpc -i va -n -q -f -t {tries} -T 1 -s /bin/true")).is_ok()
+    };
+    wait_until("the server", SOON, || lease("2")).unwrap();
+    let fault = cut_from_inside(&pair.a);
+    assert!(!gets_through(&pair.a));
+    assert!(lease("3"), "DHCP of the host is protected");
+    fault.stop().unwrap();
+    let fault = Chaos::inject(&pair.a, "--partition").unwrap();
+    assert!(!lease("2"), "that of a namespace is not");
+    fault.stop().unwrap();
+}
