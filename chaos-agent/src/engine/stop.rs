@@ -19,17 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Ends every fault of this machine and removes everything that is ours.
 ///
-/// `ask` is called when no packet is touched any more, before processes are ended: whoever can let go by himself may
-/// do so, and lives on. It must not take long.
-pub fn stop_all(ask: impl FnOnce()) -> Result<StopReport, EngineError> {
+/// `ask` is called when no packet is touched any more, before processes are ended: the process whose number it returns
+/// has let go by itself, and lives on. It must not take long.
+pub fn stop_all(ask: impl FnOnce() -> Option<i32>) -> Result<StopReport, EngineError> {
     let mut report = StopReport::default();
     // The generation word first: from here on no packet is touched, even if its agent hangs.
     let disarmed = crate::datapath::disarm_all()?;
     if disarmed > 0 {
         report.ended.push(format!("{disarmed} set(s) of faults disarmed in the kernel"));
     }
-    ask();
-    for other in registry::others().into_iter().filter(|other| other.alive) {
+    let spared = ask();
+    let holds = |other: &registry::Other| other.alive && Some(other.entry.pid) != spared;
+    for other in registry::others().into_iter().filter(holds) {
         let how =
             end(other.entry.pid).map_err(|error| EngineError::Io { doing: "ending an agent", error })?;
         report.ended.push(format!("{} (pid {}): {how}", other.entry.command, other.entry.pid));

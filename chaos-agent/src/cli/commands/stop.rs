@@ -28,13 +28,20 @@ pub(crate) fn run(args: &StopArgs, json: bool) -> Result<ExitCode> {
     };
     let report = if privileges::are_there() {
         let mut answer = None;
-        let mut report = engine::stop_all(|| answer = ask()).context("not every fault could be ended")?;
+        let mut report =
+            engine::stop_all(|| let_go(answer.insert(ask()?))).context("not every fault could be ended")?;
         report.ended.extend(answer.and_then(|(client, answer)| told(&client, &answer)));
         report
     } else {
         by_agent_alone(ask())?
     };
     show(&report, json)
+}
+
+/// The process of an agent that has let its faults go: what it keeps loaded for the next one touches no packet.
+fn let_go((client, answer): &(Client, Result<Removed, Error>)) -> Option<i32> {
+    answer.as_ref().ok()?;
+    client.status().ok().and_then(|status| i32::try_from(status.pid).ok())
 }
 
 /// Without privileges: what the agent held is ended, and if others hold faults that is said.
