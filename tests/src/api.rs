@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::chaos::{self, Chaos, kind};
+use crate::{
+    chaos::{self, Chaos, kind},
+    lab::process::wait_until,
+};
 
 /// How long an answer may take on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -114,6 +117,21 @@ impl Agent {
         let address =
             started.and_then(|line| line["listen"].as_str()).context("it does not listen on TCP")?;
         Ok(address.parse()?)
+    }
+
+    /// Waits until it has prepared what its first fault needs, so that programs and tables stay as they are.
+    ///
+    /// # Errors
+    /// When it does not answer, or takes longer than that may take.
+    pub fn prepared(&self) -> Result<()> {
+        let pid = self.ask("GET", "/v1/status", &Value::Null)?.body["pid"].as_u64().context("no pid")?;
+        wait_until("the preparation", ANSWER_LIMIT, || {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let mut names =
+                threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+            !names.any(|name| name.trim() == "chaos-prepare")
+        })
+        .map(drop)
     }
 
     /// Its process.

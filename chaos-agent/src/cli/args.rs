@@ -225,6 +225,9 @@ fn partition_mode(text: &str) -> Result<String, String> {
 }
 
 const WHEN: &str = "When and how far";
+const ABORT: &str = "End the fault at once when this is breached: http=URL[,within=1s][,status=200-399], \
+    tcp=HOST:PORT, command=WORDS, handshakes=SHARE or retransmits=+SHARE; \
+    with [,every=1s][,fails=3/5][,in=target]";
 const SAFETY: &str = "Safety";
 
 /// Flags of the commands that hold a fault by themselves.
@@ -246,9 +249,7 @@ pub(crate) struct HoldingArgs {
     /// Yes, this host itself is meant: do not ask, and do not refuse where nobody can be asked
     #[arg(long, visible_alias = "no-confirm", help_heading = SAFETY)]
     pub(crate) yes_whole_host: bool,
-    /// End the fault at once when this is breached: http=URL[,within=1s][,status=200-399], tcp=HOST:PORT,
-    /// command=WORDS, handshakes=SHARE or retransmits=+SHARE; with [,every=1s][,fails=3/5][,in=target]
-    #[arg(long, value_name = "CONDITION", value_parser = abort, help_heading = SAFETY)]
+    #[arg(long, value_name = "CONDITION", value_parser = abort, help_heading = SAFETY, help = ABORT)]
     pub(crate) abort: Vec<Abort>,
     #[command(flatten)]
     pub(crate) planning: PlanningArgs,

@@ -1,6 +1,6 @@
 //! What `chaos agent` can be told: one list of settings, each from a flag, the environment, a file or its default.
 //!
-//! A setting is one line of [`settings!`]. Its name in the file (`limits.body_bytes`) gives the flag
+//! A setting is one line of `settings!`. Its name in the file (`limits.body_bytes`) gives the flag
 //! (`--limits-body-bytes`) and the variable (`CHAOS_LIMITS_BODY_BYTES`); help, `--print-config` and what SIGHUP may
 //! change come from the same line.
 
