@@ -149,7 +149,7 @@ fn rules() -> Vec<Layout> {
         layout!(RuleState { lease_until_ns, packets, bytes, flows, sample, ordinals, held, states }),
         layout!(SampleState { second, seen }),
         layout!(Sampling { 0 }),
-        layout!(FlowMemory { first_ns, bytes, admitted, clocks }),
+        layout!(FlowMemory { first_ns, bytes, admitted, ended, clocks }),
         layout!(MemoryKey { flow, rule }),
         layout!(Lane { holder, release_ns }),
         layout!(FlowOrder { lanes }),

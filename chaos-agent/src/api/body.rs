@@ -111,6 +111,11 @@ impl Words {
             if !names.contains(&key.as_str()) {
                 return Err(unknown(key, "/faults", &names.join(", ")));
             }
+            if names_file(value) {
+                let what = "no file is read for a request, for it would be one of the agent's; the distributions are \
+                            uniform, normal, pareto and paretonormal (`chaos inject --standalone` reads your own)";
+                return Err(Problem::field(format!("/faults/{key}"), what));
+            }
             self.flag(key, value, format!("/faults/{key}"))?;
         }
         Ok(())
@@ -197,6 +202,19 @@ impl Words {
 
 fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Map<String, Value>, Problem> {
     value.as_object().ok_or_else(|| Problem::field(place, "an object ({...}) is wanted here"))
+}
+
+/// Some option of a fault is the name of a file.
+fn names_file(value: &Value) -> bool {
+    let is_file = |name: &str| name.contains(['/', '.']);
+    let in_text = |text: &str| {
+        text.split(',').filter_map(|part| part.trim().strip_prefix("distribution=")).any(is_file)
+    };
+    match value {
+        Value::String(text) => in_text(text),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).any(in_text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    }
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -348,6 +366,11 @@ mod tests {
             (json!({"target": "nowhere:x", "faults": {"loss": "1%"}}), "/target", "nowhere"),
             (blue(&json!({"loss": "ten"})), "/faults/loss", "every=7"),
             (blue(&json!({"los": "10%"})), "/faults/los", "loss, corrupt"),
+            (
+                blue(&json!({"delay": "10ms±1ms,distribution=/etc/shadow"})),
+                "/faults/delay",
+                "no file is read",
+            ),
             (blue(&json!({"loss": {"rate": 1}})), "/faults/loss", "a text, a number"),
             (
                 json!({"target": "netns:a", "faults": {"loss": "1%"}, "match": {"peer_port": [0]}}),

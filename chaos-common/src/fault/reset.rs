@@ -51,12 +51,11 @@ impl Fault for Reset {
     /// Bytes and chances are those of wire packets; the rest takes the packets as they come.
     #[inline(always)]
     fn needs_wire(&self) -> bool {
-        self.when == when::BYTES
-            || (self.when != 0 && self.per_connection == 0 && self.probability != Prob::ALWAYS)
+        self.when == when::BYTES || self.is_by_chance()
     }
 
     fn needs_memory(&self) -> bool {
-        self.when == when::BYTES || self.when == when::TIME
+        self.when == when::BYTES || self.when == when::TIME || self.is_by_chance()
     }
 
     fn ends_connections(&self) -> bool {
@@ -88,13 +87,32 @@ impl Fault for Reset {
             let key = flow_key(packet, case.job.netns, case.direction());
             self.probability.hits((flow_hash(case.rule.share_seed, &key) >> 32) as u32)
         };
-        if due && chosen {
+        if self.is_over(case, due && chosen) {
             verdict.answer(FaultKind::Reset, Answer { what: answers::RESET, ..Answer::default() });
         }
     }
 }
 
 impl Reset {
+    /// Each packet has its own draw.
+    #[inline(always)]
+    fn is_by_chance(&self) -> bool {
+        self.when != 0 && self.per_connection == 0 && self.probability != Prob::ALWAYS
+    }
+
+    /// The first packet that is hit ends the connection, and all that come after it are answered, too. For a reset
+    /// made of an acknowledgment names a number that the data under way makes old, and is ignored (RFC 9293, section
+    /// 3.10.7.4); what answers that data, in the end, names the right one. The nearer end may be silent: while a
+    /// program is in `send()`, what came for its socket is discarded once the reset among it was read.
+    #[inline(always)]
+    fn is_over<W: World>(&self, case: &Case<'_, W>, hit: bool) -> bool {
+        let Some(flow) = case.flow.filter(|_| self.is_by_chance()) else { return hit };
+        if hit || opens_connection(&case.job.packet) {
+            case.world.write(&flow.ended, u64::from(hit));
+        }
+        hit || case.world.read(&flow.ended) != 0
+    }
+
     #[inline(always)]
     fn is_used_up<W: World>(&self, case: &Case<'_, W>) -> bool {
         let Some(flow) = case.flow else { return false };
