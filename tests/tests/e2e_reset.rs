@@ -244,9 +244,7 @@ fn a_share_of_connections() {
     }
 }
 
-/// Losses and delays beside it: both ends hear all the same. But after a loss the far end's reset names a number
-/// beyond the hole; it asks back once (RFC 9293, section 3.10.7.4), and that question may be lost, too, as on any
-/// network that loses packets.
+/// Losses and delays beside it: both ends hear all the same.
 #[test]
 fn with_other_faults_both_ends_hear_of_it() {
     require_root!();
@@ -256,7 +254,6 @@ fn with_other_faults_both_ends_hear_of_it() {
     for flags in
         ["--loss 20% --reset 20%", "--delay 20ms --reset after=200ms", "--delay 20ms±15ms --reset 10%"]
     {
-        let mut told = 0;
         for round in 0..3 {
             let ends = (End::plain(&pair.a), End::plain(&pair.b));
             let mut connection = Connection::new(ends.0, ends.1, far(round == 1), 100, period).unwrap();
@@ -265,11 +262,8 @@ fn with_other_faults_both_ends_hear_of_it() {
             connection.go().unwrap();
             let (near, far) = connection.finish(LIMIT).unwrap();
             chaos.stop().unwrap();
-            let is_told = far.error == Some(libc::ECONNRESET);
-            assert!(ended(&near) && (is_told || flags.contains("loss")), "{flags}: {near:?} {far:?}");
-            told += usize::from(is_told);
+            assert!(ended(&near) && far.error == Some(libc::ECONNRESET), "{flags}: {near:?} {far:?}");
         }
-        assert!(told > 0, "{flags}: the far end never heard of it");
     }
 }
 

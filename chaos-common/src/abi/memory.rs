@@ -12,7 +12,7 @@ pub struct FlowMemory {
     pub bytes: Word,
     /// Whether the rule may act on it, if it has `max_flows`: see [`crate::life`].
     pub admitted: Word,
-    /// Not 0 once one of its packets was answered with resets by chance.
+    /// Not 0 once one of its packets was answered with resets ([`crate::fault::reset`]).
     pub ended: Word,
     /// What a link of the connection's own remembers ([`crate::fault::rate::RateState`]), by [`super::Direction`].
     pub clocks: [Word; 2],

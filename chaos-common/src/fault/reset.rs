@@ -87,7 +87,7 @@ impl Fault for Reset {
             let key = flow_key(packet, case.job.netns, case.direction());
             self.probability.hits((flow_hash(case.rule.share_seed, &key) >> 32) as u32)
         };
-        if self.is_over(case, due && chosen) {
+        if Self::is_over(case, due && chosen, verdict) {
             verdict.answer(FaultKind::Reset, Answer { what: answers::RESET, ..Answer::default() });
         }
     }
@@ -100,17 +100,23 @@ impl Reset {
         self.when != 0 && self.per_connection == 0 && self.probability != Prob::ALWAYS
     }
 
-    /// The first packet that is hit ends the connection, and all that come after it are answered, too. For a reset
-    /// made of an acknowledgment names a number that the data under way makes old, and is ignored (RFC 9293, section
-    /// 3.10.7.4); what answers that data, in the end, names the right one. The nearer end may be silent: while a
-    /// program is in `send()`, what came for its socket is discarded once the reset among it was read.
+    /// The first packet that is hit, and not lost, ends the connection, and all that come after it are answered, too,
+    /// whatever loss says of them. For a reset made of an acknowledgment names a number that the data under way makes old,
+    /// and one made of data may name a number beyond a hole: the far end ignores the one and asks back about the
+    /// other (RFC 9293, section 3.10.7.4), and what answers that names the right one. The nearer end may be silent:
+    /// while a program is in `send()`, what came for its socket is discarded once the reset among it was read.
     #[inline(always)]
-    fn is_over<W: World>(&self, case: &Case<'_, W>, hit: bool) -> bool {
-        let Some(flow) = case.flow.filter(|_| self.is_by_chance()) else { return hit };
-        if hit || opens_connection(&case.job.packet) {
-            case.world.write(&flow.ended, u64::from(hit));
+    fn is_over<W: World>(case: &Case<'_, W>, hit: bool, verdict: &mut Verdict) -> bool {
+        let Some(flow) = case.flow else { return hit };
+        let opens = opens_connection(&case.job.packet);
+        let was_over = !opens && case.world.read(&flow.ended) != 0;
+        let ends = hit && verdict.drop_by == 0;
+        if was_over {
+            verdict.drop_by = 0;
+        } else if ends || opens {
+            case.world.write(&flow.ended, u64::from(ends));
         }
-        hit || case.world.read(&flow.ended) != 0
+        hit || was_over
     }
 
     #[inline(always)]

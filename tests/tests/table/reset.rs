@@ -2,7 +2,10 @@
 //! for the sender leaves as a clone that nobody sees, and is judged by programs (`e2e_reset`).
 
 use chaos_tests::{
-    oracle::{Fate, LOOPBACK, TUN, build::fault},
+    oracle::{
+        Fate, LOOPBACK, TUN,
+        build::{fault, faults},
+    },
     packet::{ACK, Extension, FIN, PSH, Packet, RST, SYN},
     progrun::Row,
 };
@@ -11,7 +14,7 @@ use super::{ping, reply, tcp, tcp6, udp};
 
 /// Every row of this table.
 pub(crate) fn rows() -> Vec<Row> {
-    [segments(), headers(), devices(), spared(), chances(), after_bytes(), after_time()].concat()
+    [segments(), headers(), devices(), spared(), chances(), after_bytes(), after_time(), ended()].concat()
 }
 
 /// A reset says that its window is closed; the checksum stays, as 0 and 0xffff are the same in it.
@@ -192,6 +195,26 @@ fn after_bytes() -> Vec<Row> {
             .after_packet(tcp())
             .after_packet(syn())
             .counts(&counts(4, 0)),
+    ]
+}
+
+/// Once a packet was answered, so is what comes after it, whatever loss says of it.
+fn ended() -> Vec<Row> {
+    // The words of a row's packets are alike: what differs is how many came before, which is what `every` counts.
+    let second = || faults(&[("reset", "after=4"), ("loss", "every=3")]);
+    let third = || faults(&[("reset", "after=8"), ("loss", "every=3")]);
+    let counts = |matched, answered, dropped| {
+        let all =
+            [("matched_packets", matched), ("answered_packets", answered), ("dropped_packets", dropped)];
+        all.into_iter().filter(|(_, count)| *count != 0).collect::<Vec<_>>()
+    };
+    vec![
+        resets(Row::egress("ended before it would be lost", second(), tcp()).after(2), &onward(1000, 2000))
+            .counts(&counts(3, 2, 0)),
+        Row::egress("what is lost ends nothing", third(), tcp())
+            .after(2)
+            .fate(Fate::Drop)
+            .counts(&counts(3, 0, 1)),
     ]
 }
 
