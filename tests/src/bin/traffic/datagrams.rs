@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
 };
 
-use crate::clock;
+use crate::{clock, option::set_option};
 
 /// Room for seconds of a receiver that does not get to run.
 const RECEIVE_BUFFER: usize = 64 << 20;
@@ -55,24 +55,9 @@ fn socket_to(to: SocketAddr, ecn: bool) -> Result<UdpSocket> {
         } else {
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
         };
-        set(&socket, level, name, ECT0)?;
+        set_option(&socket, level, name, ECT0)?;
     }
     Ok(socket)
-}
-
-/// An option that nix does not know.
-fn set(socket: &UdpSocket, level: i32, name: i32, value: i32) -> Result<()> {
-    // SAFETY: the kernel reads one int at the pointer, which lives until the call returns.
-    let code = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            libc::socklen_t::try_from(size_of::<i32>())?,
-        )
-    };
-    Errno::result(code).map(drop).with_context(|| format!("option {name} of level {level}"))
 }
 
 pub(crate) fn receive(at: SocketAddr) -> Result<()> {
@@ -84,7 +69,7 @@ pub(crate) fn receive(at: SocketAddr) -> Result<()> {
     } else {
         (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)
     };
-    set(&socket, level, name, 1)?;
+    set_option(&socket, level, name, 1)?;
     let ahead_ns = clock::realtime_ahead_ns()?;
     clock::ready()?;
     let mut arrivals = Vec::new();

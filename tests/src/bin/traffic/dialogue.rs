@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-use crate::clock;
+use crate::{clock, option::set_option};
 
 /// Answers requests until standard input ends.
 pub(crate) fn answer(at: SocketAddr) -> Result<()> {
@@ -164,16 +164,5 @@ fn do_not_fragment(socket: &UdpSocket, v4: bool) -> Result<()> {
     } else {
         (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
     };
-    let value = libc::IP_PMTUDISC_DO;
-    // SAFETY: the kernel reads one int at the pointer, which lives until the call returns.
-    let code = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            libc::socklen_t::try_from(size_of::<i32>())?,
-        )
-    };
-    Errno::result(code).map(drop).context("IP_MTU_DISCOVER")
+    set_option(socket, level, name, libc::IP_PMTUDISC_DO)
 }

@@ -10,6 +10,7 @@ mod datagrams;
 mod dialogue;
 mod held;
 mod names;
+mod option;
 mod pour;
 mod resolve;
 mod tcp_info;
