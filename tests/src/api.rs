@@ -4,11 +4,11 @@ use std::{io::Write as _, net::SocketAddr, os::unix::net::UnixStream, path::Path
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     chaos::{self, Chaos, kind},
-    lab::process::wait_until,
+    lab::{netns::Netns, process::wait_until},
 };
 
 /// How long an answer may take on a busy machine.
@@ -42,6 +42,22 @@ pub fn both_ways(test: impl Fn()) -> Result<()> {
     test();
     drop(alone);
     agent.stop()
+}
+
+/// The body of a fault that lets nothing in or out of a namespace for a minute.
+#[must_use]
+pub fn partition(netns: &Netns) -> Value {
+    json!({"target": format!("netns:{}", netns.name()), "faults": {"partition": true}, "duration": "1m"})
+}
+
+/// How many packets a fault has matched, both ways, as its answer says.
+///
+/// # Panics
+/// When that is no answer about a fault.
+#[must_use]
+pub fn matched(fault: &Value) -> u64 {
+    let of = |way: &str| fault[way]["matched_packets"].as_u64().expect("an answer about a fault");
+    of("egress") + of("ingress")
 }
 
 /// What it said.
@@ -153,6 +169,16 @@ impl Agent {
     /// When there is no answer.
     pub fn ask_raw(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
         self.asker().ask_raw(method, path, body)
+    }
+
+    /// Sets a fault; returns its number.
+    ///
+    /// # Errors
+    /// When it is refused, or there is no answer.
+    pub fn set(&self, body: &Value) -> Result<u64> {
+        let made = self.ask("POST", "/v1/faults", body)?;
+        ensure!(made.status == 201, "the fault is refused: {made:?}");
+        made.body["id"].as_u64().with_context(|| format!("it has no number: {made:?}"))
     }
 
     /// For other threads.

@@ -73,9 +73,7 @@ fn fault(pair: &Pair, abort: &str) -> Value {
 }
 
 fn set(agent: &Agent, body: &Value) -> String {
-    let made = agent.ask("POST", "/v1/faults", body).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    format!("/v1/faults/{}", made.body["id"])
+    format!("/v1/faults/{}", agent.set(body).unwrap())
 }
 
 fn is_active(agent: &Agent, path: &str) -> bool {

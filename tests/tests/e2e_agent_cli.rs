@@ -8,11 +8,10 @@ use std::{
 };
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, partition},
     chaos::{self, Chaos, FREED},
     lab::{
         alone,
-        netns::Netns,
         process::{self, wait_until},
         shapes::{B4, Pair},
     },
@@ -24,10 +23,6 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(30);
-
-fn gets_through(from: &Netns) -> bool {
-    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
-}
 
 /// `chaos ARGUMENTS`, which asks this agent.
 fn asking(agent: &Agent, arguments: &str) -> Command {
@@ -58,19 +53,19 @@ fn the_agent_holds_the_fault_and_it_ends_with_the_command() {
     let arguments = format!("inject --json netns:{} --partition --for 1m --lease 2s", pair.a.name());
     let chaos = Chaos::start_command(asking(&agent, &arguments)).unwrap();
     assert_eq!(held(&agent), 1);
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
     std::thread::sleep(Duration::from_secs(3));
-    assert!(!gets_through(&pair.a), "the lease is renewed");
+    assert!(!pair.a.reaches(B4), "the lease is renewed");
     let rules = chaos.stop().unwrap();
     assert!(rules[0].both("dropped_packets") > 0 && rules[0].name == "partition", "{rules:?}");
     assert_eq!(held(&agent), 0, "Ctrl-C ends it at once");
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
 
     // Killed, it ends by its lease.
     let chaos = Chaos::start_command(asking(&agent, &arguments)).unwrap();
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
     chaos.kill().unwrap();
-    wait_until("the lease is over", SOON, || gets_through(&pair.a)).unwrap();
+    wait_until("the lease is over", SOON, || pair.a.reaches(B4)).unwrap();
     assert_eq!(held(&agent), 0);
 
     // Somebody else ends it: the command says so.
@@ -121,14 +116,13 @@ fn an_agent_that_is_gone_is_done_without_and_one_that_hangs_is_named() {
     agent.chaos().process().signal(Signal::SIGCONT).unwrap();
 
     // The lever needs no answer: the kernel is enough. Before the lease of a hung agent is over.
-    let made = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "duration": "1m"});
-    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201);
+    agent.set(&partition(&pair.a)).unwrap();
     agent.chaos().process().signal(Signal::SIGSTOP).unwrap();
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
     let (code, said) = run(asking(&agent, "stop --all"));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("disarmed in the kernel") && said.contains("did not answer"), "{said}");
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let _ = agent.chaos().process().wait(SOON).unwrap();
 
     // Killed, it leaves its socket.
@@ -149,17 +143,16 @@ fn the_lever_leaves_an_agent_that_answers_alive() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let mut agent = Agent::start("").unwrap();
-    let made = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "duration": "1m"});
-    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201);
+    agent.set(&partition(&pair.a)).unwrap();
     let alone = Chaos::inject(&pair.b, "--loss 100% --proto udp").unwrap();
     let (code, said) = run(asking(&agent, "stop --all"));
     assert_eq!(code, Some(0), "{said}");
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     drop(alone);
     assert!(agent.chaos().process().is_running(), "{said}");
     assert_eq!(held(&agent), 0);
-    assert_eq!(agent.ask("POST", "/v1/faults", &made).unwrap().status, 201, "new faults are accepted");
-    assert!(!gets_through(&pair.a));
+    agent.set(&partition(&pair.a)).expect("new faults are accepted");
+    assert!(!pair.a.reaches(B4));
     agent.stop().unwrap();
 }
 
@@ -178,9 +171,7 @@ fn an_agent_and_a_command_that_works_alone_do_not_disturb_each_other() {
     // The agent's fault spares ping, the other is for ping only: both on one device.
     let udp =
         json!({"target": target, "faults": {"loss": "100%"}, "match": {"proto": "udp"}, "duration": "1m"});
-    let made = agent.ask("POST", "/v1/faults", &udp).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    let id = made.body["id"].clone();
+    let id = agent.set(&udp).unwrap();
     let alive = |agent: &Agent| {
         pair.a.run(&format!("ping -c 1 -W 1 -q {B4}")).ok();
         pair.a.enter(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (B4, 9)).ok()).unwrap();
@@ -196,14 +187,14 @@ fn an_agent_and_a_command_that_works_alone_do_not_disturb_each_other() {
     still_works(&agent, "alone");
     for end in ["interrupted", "killed"] {
         let other = Chaos::inject(&pair.a, "--partition --proto icmp").unwrap();
-        assert!(!gets_through(&pair.a), "{end}");
+        assert!(!pair.a.reaches(B4), "{end}");
         still_works(&agent, "beside another");
         if end == "killed" {
             other.kill().unwrap();
         } else {
             assert!(other.stop().unwrap()[0].both("dropped_packets") > 0);
         }
-        wait_until("it heals", SOON, || gets_through(&pair.a)).unwrap();
+        wait_until("it heals", SOON, || pair.a.reaches(B4)).unwrap();
         still_works(&agent, end);
     }
     // A new one sweeps up what the killed one left, and nothing of the agent's.
@@ -211,9 +202,9 @@ fn an_agent_and_a_command_that_works_alone_do_not_disturb_each_other() {
     still_works(&agent, "after the sweep");
     agent.kill().unwrap();
     std::thread::sleep(FREED);
-    assert!(!gets_through(&pair.a), "the end of the agent changes nothing for the other");
+    assert!(!pair.a.reaches(B4), "the end of the agent changes nothing for the other");
     other.stop().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     before.settle(&namespaces, SOON).unwrap();
 }
 
@@ -247,8 +238,7 @@ fn faults_are_listed_shown_removed_and_told_about() {
     let agent = Agent::start("").unwrap();
     let target = format!("netns:{}", pair.a.name());
     let fault = json!({"name": "cut", "target": target, "faults": {"partition": true}, "duration": "1m"});
-    let made = agent.ask("POST", "/v1/faults", &fault).unwrap();
-    let id = made.body["id"].to_string();
+    let id = agent.set(&fault).unwrap().to_string();
     let ask = |arguments: &str| {
         let (code, said) = run(asking(&agent, arguments));
         assert_eq!(code, Some(0), "{arguments}: {said}");
@@ -258,7 +248,7 @@ fn faults_are_listed_shown_removed_and_told_about() {
     let mut follow = asking(&agent, "events --follow --json --fault cut");
     follow.stdout(std::process::Stdio::piped());
     let mut follow = process::Process::start(follow).unwrap();
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
 
     let listed = ask("ls");
     assert!(listed.contains("cut") && listed.contains("partition") && listed.contains(&target), "{listed}");
@@ -266,7 +256,7 @@ fn faults_are_listed_shown_removed_and_told_about() {
     let shown = ask(&format!("show {id}"));
     assert!(shown.contains("dropped") && shown.contains("active"), "{shown}");
     assert!(ask("rm cut").starts_with(&format!("removed {id}: partition:")));
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     assert!(!ask("ls").contains("cut") && ask("ls --all").contains("ended"));
     assert_eq!(json("show cut --json")["fault"]["why"], "it was deleted");
     let (code, said) = run(asking(&agent, "rm no-such-fault"));

@@ -71,9 +71,7 @@ fn procfs_of_run(pid: i32) -> Vec<std::path::PathBuf> {
 /// Sets a fault and returns its path.
 fn set(agent: &Agent, mut body: Value) -> String {
     body["duration"] = "1m".into();
-    let made = agent.ask("POST", "/v1/faults", &body).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    format!("/v1/faults/{}", made.body["id"])
+    format!("/v1/faults/{}", agent.set(&body).unwrap())
 }
 
 fn end(agent: &Agent, path: &str) {

@@ -4,11 +4,10 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use chaos_tests::{
-    api::{Agent, Answer},
+    api::{Agent, Answer, matched, partition},
     chaos::{self, FREED},
     lab::{
         alone,
-        netns::Netns,
         process::wait_until,
         shapes::{B4, Pair},
     },
@@ -18,20 +17,6 @@ use chaos_tests::{
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(5);
-
-/// Whether a ping gets through.
-fn gets_through(from: &Netns) -> bool {
-    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
-}
-
-fn partition(netns: &Netns) -> Value {
-    json!({"target": format!("netns:{}", netns.name()), "faults": {"partition": true}, "duration": "1m"})
-}
-
-fn matched(fault: &Value) -> u64 {
-    let of = |way: &str| fault[way]["matched_packets"].as_u64().unwrap();
-    of("egress") + of("ingress")
-}
 
 #[track_caller]
 fn refused(answer: &Answer, status: u16, pointer: &str) {
@@ -47,14 +32,14 @@ fn a_fault_begins_with_post_and_ends_with_delete() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
     let agent = Agent::start("").unwrap();
     let made = agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap();
     assert_eq!((made.status, &made.body["state"]), (201, &json!("active")), "{made:?}");
     let path = format!("/v1/faults/{}", made.body["id"]);
     assert!(made.head.contains(&format!("location: {path}")), "{made:?}");
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
 
     let shown = agent.ask("GET", &path, &Value::Null).unwrap();
     assert_eq!(shown.status, 200);
@@ -68,12 +53,12 @@ fn a_fault_begins_with_post_and_ends_with_delete() {
     assert_eq!(agent.ask("DELETE", "/v1/faults/other", &Value::Null).unwrap().status, 200);
     let kept = agent.ask("GET", &path, &Value::Null).unwrap();
     assert!(matched(&kept.body) >= matched(&shown.body), "its counters stay: {kept:?}");
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
 
     let ended = agent.ask("DELETE", &path, &Value::Null).unwrap();
     assert_eq!((ended.status, &ended.body["state"]), (200, &json!("ended")), "{ended:?}");
     assert!(matched(&ended.body) > matched(&shown.body), "the last counters: {ended:?}");
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let list = agent.ask("GET", "/v1/faults", &Value::Null).unwrap();
     let states: Vec<&Value> =
         list.body["faults"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
@@ -87,20 +72,20 @@ fn the_whole_set_changes_at_once_or_not_at_all() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let agent = Agent::start("").unwrap();
     let set = json!({"faults": [partition(&pair.a)]});
     let put = agent.ask("PUT", "/v1/faults", &set).unwrap();
     assert_eq!((put.status, put.body["faults"].as_array().unwrap().len()), (200, 1), "{put:?}");
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
     let nowhere = json!({"target": "netns:no-such-namespace", "faults": {"loss": "1%"}, "duration": "1s"});
     let wrong = agent.ask("PUT", "/v1/faults", &json!({"faults": [nowhere]})).unwrap();
     refused(&wrong, 409, "");
-    assert!(!gets_through(&pair.a), "the set is what it was");
+    assert!(!pair.a.reaches(B4), "the set is what it was");
     let wrong = json!({"faults": [partition(&pair.a), {"target": "netns:x", "faults": {"loss": "x"}}]});
     refused(&agent.ask("PUT", "/v1/faults", &wrong).unwrap(), 422, "/faults/1/faults/loss");
     assert_eq!(agent.ask("DELETE", "/v1/faults", &Value::Null).unwrap().body["ended"], 1);
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     agent.stop().unwrap();
 }
 
@@ -109,14 +94,14 @@ fn a_fault_ends_by_itself_by_its_lease_and_by_the_lever() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let agent = Agent::start("").unwrap();
     let ends = |body: &Value, why: &str| {
         let made = agent.ask("POST", "/v1/faults", body).unwrap();
         assert_eq!(made.status, 201, "{made:?}");
-        assert!(!gets_through(&pair.a));
+        assert!(!pair.a.reaches(B4));
         let path = format!("/v1/faults/{}", made.body["id"]);
-        wait_until("the end", 2 * SOON, || gets_through(&pair.a)).unwrap();
+        wait_until("the end", 2 * SOON, || pair.a.reaches(B4)).unwrap();
         wait_until(why, SOON, || {
             let shown = agent.ask("GET", &path, &Value::Null).unwrap();
             shown.body["state"] == "ended" && shown.body["why"].as_str().unwrap().contains(why)
@@ -134,14 +119,14 @@ fn a_fault_ends_by_itself_by_its_lease_and_by_the_lever() {
     assert_eq!(made.status, 201);
     let stopped = agent.ask("POST", "/v1/stop", &json!({"reason": "a fire"})).unwrap();
     assert_eq!(stopped.status, 200, "{stopped:?}");
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let again = agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap();
     refused(&again, 503, "");
     assert!(again.body["detail"].as_str().unwrap().contains("a fire"), "{again:?}");
     assert_eq!(agent.ask("POST", "/v1/resume", &Value::Null).unwrap().status, 200);
     assert_eq!(agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap().status, 201);
     agent.stop().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
 }
 
 #[test]
@@ -149,7 +134,7 @@ fn a_killed_agent_leaves_nothing_and_its_successor_starts() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
     let agent = Agent::start("").unwrap();
     let slow = json!({"target": format!("netns:{}", pair.a.name()),

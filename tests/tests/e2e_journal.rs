@@ -9,11 +9,10 @@ use std::{
 };
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, partition},
     chaos::{self, FREED},
     lab::{
         alone,
-        netns::Netns,
         process::{Process, wait_until},
         shapes::{B4, Pair},
         unique_name,
@@ -25,14 +24,6 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(5);
-
-fn gets_through(from: &Netns) -> bool {
-    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
-}
-
-fn partition(netns: &Netns) -> Value {
-    json!({"target": format!("netns:{}", netns.name()), "faults": {"partition": true}, "duration": "1m"})
-}
 
 /// A folder of our own, gone afterwards; perhaps a small file system of its own.
 struct Folder {
@@ -79,12 +70,6 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn set(agent: &Agent, body: &Value) -> u64 {
-    let made = agent.ask("POST", "/v1/faults", body).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    made.body["id"].as_u64().unwrap()
-}
-
 fn unwritten(agent: &Agent) -> (u64, u64) {
     let status = agent.ask("GET", "/v1/status", &Value::Null).unwrap().body;
     let of = |what: &str| status["unwritten"][what].as_u64().unwrap();
@@ -96,26 +81,26 @@ fn after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
     let folder = Folder::new(None);
     let agent = folder.agent();
-    let first = set(&agent, &partition(&pair.a));
+    let first = agent.set(&partition(&pair.a)).unwrap();
     assert_eq!(agent.ask("DELETE", &format!("/v1/faults/{first}"), &Value::Null).unwrap().status, 200);
     let mut body = partition(&pair.a);
     body["name"] = "held".into();
-    let second = set(&agent, &body);
+    let second = agent.set(&body).unwrap();
     agent.kill().unwrap();
     std::thread::sleep(FREED);
 
     let agent = folder.agent();
-    assert!(gets_through(&pair.a), "it had a minute left, and is not taken up again");
+    assert!(pair.a.reaches(B4), "it had a minute left, and is not taken up again");
     let shown = agent.ask("GET", "/v1/faults/held", &Value::Null).unwrap().body;
     assert_eq!((&shown["id"], &shown["state"]), (&json!(second), &json!("ended")), "{shown}");
     assert!(shown["why"].as_str().unwrap().contains("was killed"), "{shown}");
     assert_eq!(shown["targets"], format!("netns:{}", pair.a.name()));
     assert_eq!(agent.ask("GET", &format!("/v1/faults/{first}"), &Value::Null).unwrap().status, 404);
-    assert!(set(&agent, &partition(&pair.a)) > second, "no number is given twice");
+    assert!(agent.set(&partition(&pair.a)).unwrap() > second, "no number is given twice");
     agent.stop().unwrap();
 
     let audit = lines(&folder.path.join("state/audit.jsonl"));
@@ -137,7 +122,7 @@ fn garbage_and_a_torn_journal_stop_no_agent() {
     let pair = Pair::new().unwrap();
     let folder = Folder::new(None);
     let agent = folder.agent();
-    let id = set(&agent, &partition(&pair.a));
+    let id = agent.set(&partition(&pair.a)).unwrap();
     agent.kill().unwrap();
     let whole = fs::read(folder.journal()).unwrap();
     let torn = &whole[..whole.len() - 7];
@@ -147,7 +132,7 @@ fn garbage_and_a_torn_journal_stop_no_agent() {
         let agent = folder.agent();
         let shown = agent.ask("GET", &format!("/v1/faults/{id}"), &Value::Null).unwrap();
         assert_eq!(shown.status == 200, known, "{shown:?}");
-        assert!(gets_through(&pair.a));
+        assert!(pair.a.reaches(B4));
         agent.kill().unwrap();
     }
 }
@@ -157,12 +142,12 @@ fn where_nothing_can_be_written_faults_still_begin_and_end() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a));
+    assert!(pair.a.reaches(B4));
     let works = |agent: &Agent| {
-        let id = set(agent, &partition(&pair.a));
-        assert!(!gets_through(&pair.a));
+        let id = agent.set(&partition(&pair.a)).unwrap();
+        assert!(!pair.a.reaches(B4));
         assert_eq!(agent.ask("DELETE", &format!("/v1/faults/{id}"), &Value::Null).unwrap().status, 200);
-        assert!(gets_through(&pair.a));
+        assert!(pair.a.reaches(B4));
     };
     // A disk that fills up while the agent runs, and is emptied again.
     let folder = Folder::new(Some("size=256k"));
@@ -179,7 +164,7 @@ fn where_nothing_can_be_written_faults_still_begin_and_end() {
     let error = agent.ask("GET", "/v1/status", &Value::Null).unwrap().body["last_error"].clone();
     assert!(error["message"].as_str().unwrap().contains("cannot be written"), "{error}");
     fs::remove_file(&filler).unwrap();
-    let id = set(&agent, &partition(&pair.a));
+    let id = agent.set(&partition(&pair.a)).unwrap();
     agent.kill().unwrap();
     let agent = folder.agent();
     let shown = agent.ask("GET", &format!("/v1/faults/{id}"), &Value::Null).unwrap();
@@ -203,21 +188,21 @@ fn a_target_that_dies_and_a_namespace_that_goes_leave_an_agent_that_works() {
     let mut sleeper = Process::start(other.a.command("sleep 1000")).unwrap();
     let mut body = partition(&other.a);
     body["target"] = format!("pid:{}", sleeper.pid()).into();
-    let dies = set(&agent, &body);
+    let dies = agent.set(&body).unwrap();
     sleeper.signal(Signal::SIGKILL).unwrap();
     sleeper.wait(SOON).unwrap();
-    let goes = set(&agent, &partition(&other.b));
+    let goes = agent.set(&partition(&other.b)).unwrap();
     let Pair { a, b } = other;
     a.delete().unwrap();
     b.delete().unwrap();
     // Others are set, changed and ended beside them.
-    let kept = set(&agent, &partition(&pair.a));
-    assert!(!gets_through(&pair.a));
+    let kept = agent.set(&partition(&pair.a)).unwrap();
+    assert!(!pair.a.reaches(B4));
     for id in [dies, goes, kept] {
         let ended = agent.ask("DELETE", &format!("/v1/faults/{id}"), &Value::Null).unwrap();
         assert_eq!((ended.status, &ended.body["state"]), (200, &json!("ended")), "{ended:?}");
     }
-    wait_until("the end", SOON, || gets_through(&pair.a)).unwrap();
+    wait_until("the end", SOON, || pair.a.reaches(B4)).unwrap();
     agent.stop().unwrap();
 }
 

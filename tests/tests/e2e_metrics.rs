@@ -43,9 +43,7 @@ fn what_a_fault_did_is_counted_by_direction_and_verdict() {
     is(&scrape(&agent), "chaos_faults", &[], 0);
     let body = json!({"target": format!("netns:{}", pair.a.name()), "name": "cut-it",
         "faults": {"loss": "100%"}, "match": {"proto": "icmp"}, "duration": "1m", "lease": "30s"});
-    let made = agent.ask("POST", "/v1/faults", &body).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    let id = made.body["id"].to_string();
+    let id = agent.set(&body).unwrap().to_string();
     ping(&pair.a, 7);
     let seen = scrape(&agent);
     let way = |direction| [("fault", id.as_str()), ("direction", direction)];

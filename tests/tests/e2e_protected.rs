@@ -146,10 +146,6 @@ fn serve_mapped(netns: &Netns, keys: &Keys) -> u16 {
     port
 }
 
-fn gets_through(from: &Netns) -> bool {
-    from.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
-}
-
 /// `chaos` inside the host, cutting all of it off.
 fn cut_from_inside(host: &Netns) -> Chaos {
     let words = format!("inject --json netns:{} --partition --for 2m --yes-whole-host", host.name());
@@ -186,9 +182,9 @@ fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
     .into_iter()
     .map(|(name, line)| (name, Session::open(client, &line)))
     .collect();
-    assert!(gets_through(host));
+    assert!(host.reaches(B4));
     let fault = cut_from_inside(host);
-    assert!(!gets_through(host), "everything else is cut");
+    assert!(!host.reaches(B4), "everything else is cut");
     for (name, session) in &mut sessions {
         assert!(session.answers(PROMPT), "{name}");
     }
@@ -197,9 +193,9 @@ fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
     for (name, session) in &mut sessions {
         assert!(session.answers(PROMPT), "{name}, later");
     }
-    assert!(!gets_through(host));
+    assert!(!host.reaches(B4));
     fault.stop().unwrap();
-    assert!(gets_through(host));
+    assert!(host.reaches(B4));
 }
 
 #[test]
@@ -221,10 +217,10 @@ fn whoever_types_inside_tmux_keeps_the_connection() {
     };
     // Its shell is a child of tmux' server, which is nobody's: no sshd is among the ancestors.
     tmux(&["new-session", "-d", &format!("{} {words}", binary.display())]).unwrap();
-    wait_until("the cut", SOON, || !gets_through(&pair.a)).unwrap();
+    wait_until("the cut", SOON, || !pair.a.reaches(B4)).unwrap();
     assert!(session.answers(PROMPT));
     tmux(&["kill-server"]).unwrap();
-    wait_until("the heal", SOON, || gets_through(&pair.a)).unwrap();
+    wait_until("the heal", SOON, || pair.a.reaches(B4)).unwrap();
 }
 
 #[test]
@@ -259,7 +255,7 @@ fn a_host_keeps_its_lease_of_an_address_and_a_container_does_not() {
     };
     wait_until("the server", SOON, || lease("2")).unwrap();
     let fault = cut_from_inside(&pair.a);
-    assert!(!gets_through(&pair.a));
+    assert!(!pair.a.reaches(B4));
     assert!(lease("3"), "DHCP of the host is protected");
     fault.stop().unwrap();
     let fault = Chaos::inject(&pair.a, "--partition").unwrap();

@@ -1,14 +1,13 @@
 //! Caps, budgets and confirmations: what is refused, and what stays as it was.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, partition},
     chaos,
     lab::{
         alone,
-        netns::Netns,
         process::wait_until,
         shapes::{B4, Pair, join},
     },
@@ -17,14 +16,6 @@ use chaos_tests::{
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(5);
-
-fn gets_through(from: &Netns, to: &str) -> bool {
-    from.run(&format!("ping -c 1 -W 1 -q {to}")).is_ok()
-}
-
-fn partition(netns: &Netns) -> Value {
-    json!({"target": format!("netns:{}", netns.name()), "faults": {"partition": true}, "duration": "1m"})
-}
 
 #[test]
 fn a_whole_host_is_hit_only_when_somebody_says_so() {
@@ -95,7 +86,7 @@ fn a_budget_of_targets_holds_when_armed_and_when_more_come() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair.a, &B4.to_string()));
+    assert!(pair.a.reaches(B4));
     let agent = Agent::start("").unwrap();
     let mut body = partition(&pair.a);
     body["max_targets"] = 1.into();
@@ -104,21 +95,21 @@ fn a_budget_of_targets_holds_when_armed_and_when_more_come() {
     assert_eq!(wrong.status, 409, "{wrong:?}");
     let said = wrong.body["detail"].as_str().unwrap();
     assert!(said.contains("2 devices") && said.contains("--max-targets 2"), "{said}");
-    assert!(gets_through(&pair.a, &B4.to_string()), "nothing changed");
+    assert!(pair.a.reaches(B4), "nothing changed");
     body["max_targets"] = 2.into();
-    let made = agent.ask("POST", "/v1/faults", &body).unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
-    assert!(!gets_through(&pair.a, &B4.to_string()));
+    agent.set(&body).unwrap();
+    assert!(!pair.a.reaches(B4));
     // A third device comes later: it is spared, the others are not.
     join(&pair.a, "vc", &pair.b, "vd", None).unwrap();
     pair.a.run("ip addr add 10.79.0.1/24 dev vc").unwrap();
     pair.b.run("ip addr add 10.79.0.2/24 dev vd").unwrap();
-    wait_until("the new way", SOON, || gets_through(&pair.a, "10.79.0.2")).unwrap();
+    let third = Ipv4Addr::new(10, 79, 0, 2);
+    wait_until("the new way", SOON, || pair.a.reaches(third)).unwrap();
     std::thread::sleep(Duration::from_millis(500));
-    assert!(gets_through(&pair.a, "10.79.0.2") && !gets_through(&pair.a, &B4.to_string()));
+    assert!(pair.a.reaches(third) && !pair.a.reaches(B4));
     // A place that is given up is given again.
     pair.a.run("ip link set va down").unwrap();
-    wait_until("the next in line", SOON, || !gets_through(&pair.a, "10.79.0.2")).unwrap();
+    wait_until("the next in line", SOON, || !pair.a.reaches(third)).unwrap();
     agent.stop().unwrap();
-    assert!(gets_through(&pair.a, "10.79.0.2"));
+    assert!(pair.a.reaches(third));
 }

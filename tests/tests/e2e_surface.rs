@@ -10,7 +10,7 @@ use std::{
 };
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, matched},
     lab::{
         alone,
         shapes::{B4, Pair},
@@ -80,14 +80,6 @@ fn raw(socket: &Path, request: &str, headers: &str, body: &str) -> (u16, String,
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_default())
-}
-
-fn gets_through(pair: &Pair) -> bool {
-    pair.a.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok()
-}
-
-fn matched(fault: &Value) -> u64 {
-    ["egress", "ingress"].iter().map(|way| fault[*way]["matched_packets"].as_u64().unwrap()).sum()
 }
 
 fn loss(pair: &Pair, name: &str) -> Value {
@@ -177,29 +169,29 @@ fn a_patch_changes_what_it_names_and_nothing_else() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    assert!(gets_through(&pair));
+    assert!(pair.a.reaches(B4));
     let agent = Agent::start("").unwrap();
     let body = json!({"name": "cut", "target": format!("netns:{}", pair.a.name()),
         "faults": {"partition": true}, "duration": "1m"});
     let made = agent.ask("POST", "/v1/faults", &body).unwrap().body;
     let path = format!("/v1/faults/{}", made["id"]);
-    assert!(!gets_through(&pair));
+    assert!(!pair.a.reaches(B4));
     let change = |changes: &Value| {
         let answer = agent.ask("PATCH", &path, changes).unwrap();
         assert_eq!((answer.status, &answer.body["id"]), (200, &made["id"]), "{answer:?}");
         answer.body
     };
     let elsewhere = change(&json!({"match": {"peer_port": [7]}}));
-    assert!(gets_through(&pair), "the rule is for another port now");
+    assert!(pair.a.reaches(B4), "the rule is for another port now");
     assert!(matched(&elsewhere) >= 1, "what was counted stays: {elsewhere}");
     assert!(elsewhere["remaining_seconds"].as_f64().unwrap() < 60.0, "its end is where it was: {elsewhere}");
     let again = change(&json!({"match": null}));
-    assert!(again["request"].get("match").is_none() && !gets_through(&pair), "{again}");
+    assert!(again["request"].get("match").is_none() && !pair.a.reaches(B4), "{again}");
 
     let counted = agent.ask("GET", &path, &Value::Null).unwrap().body;
     let longer = change(&json!({"duration": "5m", "name": "longer"}));
     assert!(longer["remaining_seconds"].as_f64().unwrap() > 290.0 && longer["name"] == "longer", "{longer}");
-    assert!(matched(&longer) >= matched(&counted) && !gets_through(&pair), "the rule goes on: {longer}");
+    assert!(matched(&longer) >= matched(&counted) && !pair.a.reaches(B4), "the rule goes on: {longer}");
     let shorter = change(&json!({"duration": "2s"}));
     assert!(shorter["remaining_seconds"].as_f64().unwrap() <= 2.0, "{shorter}");
 
@@ -222,7 +214,7 @@ fn a_patch_changes_what_it_names_and_nothing_else() {
         json!({"target": format!("netns:{}", pair.a.name()), "faults": {"loss": "0%"}, "duration": "9s"});
     let put = agent.ask("PUT", &path, &whole).unwrap();
     assert_eq!((put.status, &put.body["id"], &put.body["name"]), (200, &made["id"], &Value::Null), "{put:?}");
-    assert!(gets_through(&pair));
+    assert!(pair.a.reaches(B4));
     assert_eq!(agent.ask("PUT", "/v1/faults/999", &whole).unwrap().status, 404);
     assert_eq!(agent.ask("DELETE", &path, &Value::Null).unwrap().status, 200);
     assert_eq!(agent.ask("PATCH", &path, &json!({})).unwrap().status, 410);

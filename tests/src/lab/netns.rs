@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::IpAddr,
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
@@ -80,6 +81,12 @@ impl Netns {
     /// When it fails or takes longer than [`process::COMMAND_LIMIT`].
     pub fn run(&self, line: &str) -> Result<String> {
         process::run(self.command(line))
+    }
+
+    /// Whether a ping from here gets its answer within a second.
+    #[must_use]
+    pub fn reaches(&self, to: impl Into<IpAddr>) -> bool {
+        self.run(&format!("ping -c 1 -W 1 -q {}", to.into())).is_ok()
     }
 
     /// Runs `work` on a thread of its own inside; sockets made there stay inside.
