@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -15,7 +15,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::caller::Caller;
+use super::{append::Appender, caller::Caller};
 
 /// The folder of the log and of the journal, unless told otherwise.
 const STATE_DIR: &str = "/var/lib/chaos";
@@ -91,18 +91,14 @@ struct Line<'a> {
 #[derive(Debug)]
 pub(crate) struct Audit {
     path: PathBuf,
-    /// Records that could not be written.
-    failures: u64,
-    is_failing: bool,
-    /// A part of a record was written, so the next one begins on a line of its own.
-    is_torn: bool,
+    appender: Appender,
 }
 
 impl Audit {
     /// The log of this file, or the usual one in the folder of the state.
     pub(crate) fn new(file: Option<&Path>, state_dir: &Path) -> Self {
         let path = file.map_or_else(|| state_dir.join(NAME), Path::to_owned);
-        Self { path, failures: 0, is_failing: false, is_torn: false }
+        Self { path, appender: Appender::default() }
     }
 
     /// The one that a command writes to, as the environment says.
@@ -115,44 +111,28 @@ impl Audit {
     /// Appends a line. A sentence when it could not, and the one before could: the fault goes on or ends all the
     /// same, for a log that is full must not keep anybody from ending a fault.
     pub(crate) fn record(&mut self, entry: &Entry<'_>) -> Option<String> {
-        match self.append(entry) {
-            Ok(()) => {
-                self.is_failing = false;
-                None
-            }
-            Err(error) => {
-                self.failures += 1;
-                let was_failing = std::mem::replace(&mut self.is_failing, true);
-                let what = format!("the audit log {} cannot be written: {error}", self.path.display());
-                (!was_failing).then_some(what)
-            }
-        }
+        let written = self.append(entry);
+        self.appender.told("audit log", &self.path, written)
     }
 
     /// Records that could not be written.
     pub(crate) const fn failures(&self) -> u64 {
-        self.failures
+        self.appender.failures()
     }
 
     fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let mut line = if self.is_torn { vec![b'\n'] } else { Vec::new() };
-        serde_json::to_writer(&mut line, &Line { time, pid: std::process::id(), entry })?;
+        let mut line = serde_json::to_vec(&Line { time, pid: std::process::id(), entry })?;
         line.push(b'\n');
         let open = || OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path);
-        let mut file = match (open(), self.path.parent()) {
+        let file = match (open(), self.path.parent()) {
             (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(folder)?;
                 open()?
             }
             (opened, _) => opened?,
         };
-        let written = file.write(&line)?;
-        self.is_torn = written > 0 && written < line.len();
-        if written < line.len() {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "a part of the record was written"));
-        }
-        Ok(())
+        self.appender.append(&file, &line).map(drop)
     }
 }
 

@@ -5,6 +5,7 @@
 //! people, `abort` watches what a fault must not do, `caller` who asks. `records` is all of it as the keeper uses it, `command` as a command does.
 
 mod abort;
+mod append;
 mod audit;
 mod caller;
 mod command;

@@ -22,6 +22,8 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::append::Appender;
+
 pub(crate) use self::record::{Former, Intent, Record};
 
 const NAME: &str = "journal";
@@ -53,9 +55,7 @@ pub(crate) struct Journal {
     open: BTreeMap<u64, Intent>,
     next_id: u64,
     length: u64,
-    failures: u64,
-    is_failing: bool,
-    is_torn: bool,
+    appender: Appender,
 }
 
 impl Journal {
@@ -95,9 +95,7 @@ impl Journal {
             open: BTreeMap::new(),
             next_id: former.next_id,
             length: 0,
-            failures: 0,
-            is_failing: false,
-            is_torn: false,
+            appender: Appender::default(),
         };
         let told = trouble.map(|error| format!("the state in {} cannot be kept: {error}", folder.display()));
         Ok((journal, former, told))
@@ -114,7 +112,7 @@ impl Journal {
         if begun.is_err() && self.file.is_none() {
             // Better a longer file than none.
             self.file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path).ok();
-            self.is_torn = true;
+            self.appender.end_is_unknown();
         }
         self.told(begun)
     }
@@ -154,22 +152,15 @@ impl Journal {
 
     /// Records that could not be written.
     pub(crate) const fn failures(&self) -> u64 {
-        self.failures
+        self.appender.failures()
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
+        let Some(file) = &self.file else {
             // It could not be made; perhaps now.
             return self.rewrite();
         };
-        let mut line = if self.is_torn { vec![b'\n'] } else { Vec::new() };
-        line.extend(bytes);
-        let written = file.write(&line)?;
-        self.length += written as u64;
-        self.is_torn = written > 0 && written < line.len();
-        if written < line.len() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.length += self.appender.append(file, bytes)? as u64;
         if let (Some(disk), Ok(file)) = (&self.disk, file.try_clone()) {
             // One that waits already will sync ours, too.
             let _ = disk.try_send(file);
@@ -201,24 +192,14 @@ impl Journal {
             File::open(folder)?.sync_all()?;
         }
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
-        (self.length, self.is_torn) = (bytes.len() as u64, false);
+        self.length = bytes.len() as u64;
+        self.appender.file_is_new();
         Ok(())
     }
 
     /// A sentence when something failed, and the time before it did not.
     fn told(&mut self, written: io::Result<()>) -> Option<String> {
-        match written {
-            Ok(()) => {
-                self.is_failing = false;
-                None
-            }
-            Err(error) => {
-                self.failures += 1;
-                let was_failing = std::mem::replace(&mut self.is_failing, true);
-                let what = format!("the journal {} cannot be written: {error}", self.path.display());
-                (!was_failing).then_some(what)
-            }
-        }
+        self.appender.told("journal", &self.path, written)
     }
 }
 
