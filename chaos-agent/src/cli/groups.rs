@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::failure::Failure;
-use crate::{datapath::CAPACITY, targets::Target};
+use crate::{datapath::Sizes, targets::Target};
 
 const QUOTED: &str = "quote a group, so that the shell leaves it whole: chaos partition '{a,b}' '{c,d}', or write a,b without braces";
 
@@ -87,10 +87,11 @@ pub(crate) fn cut(sides: &[Group], wanted: &Wanted, one_way: bool) -> Result<Cut
         }
         Wanted::Ring => ring(&everybody(sides)?)?,
     };
-    if cut.pairs.len() > CAPACITY as usize {
+    if cut.pairs.len() > Sizes::MOST as usize {
         return Err(Failure::usage(format!(
-            "{} pairs would have to be cut, each with a rule of its own; {CAPACITY} rules are possible at once",
-            cut.pairs.len()
+            "{} pairs would have to be cut, each with a rule of its own; {} rules are possible at once",
+            cut.pairs.len(),
+            Sizes::MOST
         ))
         .mend("name fewer members, or write a range of addresses such as 10.0.0.0/24 as one member"));
     }

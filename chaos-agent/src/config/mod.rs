@@ -18,6 +18,7 @@ pub(crate) use self::{
     load::{ConfigError, Loaded, Sources},
     value::LogLevel,
 };
+use crate::datapath::Sizes;
 
 /// When a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,8 @@ settings! {
         "The longest a fault may last";
     "max_faults" Reload max_faults: u32 = 256;
         "So many faults at once at most";
+    "max_rules" Start max_rules: Sizes = Sizes::default();
+        "So many rules at once, up to 4096: a fault has one, or one for each pair it parts; replacing a set takes places for the old and the new; each takes 5 KiB of the kernel's memory and 720 bytes a CPU";
     "max_targets" Reload max_targets: u32 = 256;
         "So many namespaces, cgroups or devices of one fault at most, unless it names its own max_targets";
     "state_dir" Start state_dir: PathBuf = "/var/lib/chaos".into();

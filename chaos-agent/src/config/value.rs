@@ -11,7 +11,7 @@ use std::{
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-use crate::cli::units;
+use crate::{cli::units, datapath::Sizes};
 
 /// What stands for a value in a TOML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +167,20 @@ impl Value for u32 {
 
     fn toml(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for Sizes {
+    const KIND: Kind = Kind::Number;
+    const FORM: &'static str = "N";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|rules| (1..=Self::MOST).contains(rules));
+        number.map(Self::new).ok_or_else(|| format!("write a whole number from 1 to {}", Self::MOST))
+    }
+
+    fn toml(&self) -> String {
+        self.rules().to_string()
     }
 }
 

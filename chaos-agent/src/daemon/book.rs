@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::alarm::Alarm;
 use crate::{
     cli::RuleSet,
-    datapath::CAPACITY,
     engine::{Counters, RuleStats},
     safety::{Intent, Recovered, Written},
     spec::{RuleSpec, Schedule},
@@ -79,20 +78,26 @@ pub(super) struct Book {
     active: BTreeMap<u64, Fault>,
     ended: VecDeque<Fault>,
     next_id: u64,
+    /// Slots that there are.
+    capacity: u32,
 }
 
 impl Book {
     /// One that goes on where another ended: its faults are over, and no number is given twice.
-    pub(super) fn after(former: &Recovered) -> Self {
+    pub(super) fn after(former: &Recovered, capacity: u32) -> Self {
         let ended = former.ended.iter().map(|intent| Fault::lost(intent, &former.why)).collect();
-        Self { active: BTreeMap::new(), ended, next_id: former.next_id.saturating_sub(1) }
+        Self { active: BTreeMap::new(), ended, next_id: former.next_id.saturating_sub(1), capacity }
     }
 
-    /// A fault with slots that nobody has; it is not in the book yet. None: they are all taken.
-    pub(super) fn draft(&mut self, new: NewFault, now: Duration, others: &[Fault]) -> Option<Fault> {
-        let slots = self.free(others, new.set.rules.len())?;
+    /// A fault in the next of these slots; it is not in the book yet.
+    pub(super) fn draft(
+        &mut self,
+        new: NewFault,
+        now: Duration,
+        free: &mut impl Iterator<Item = u32>,
+    ) -> Fault {
         self.next_id += 1;
-        Some(Fault {
+        Fault {
             id: self.next_id,
             state: State::Active,
             why: None,
@@ -102,19 +107,18 @@ impl Book {
             started: SystemTime::now(),
             ends_at: now.saturating_add(new.duration),
             lease_until: new.lease.map(|lease| now.saturating_add(lease)),
-            slots,
+            slots: free.take(new.set.rules.len()).collect(),
             armed: new.set.rules.clone(),
             before: RuleStats::default(),
             last: RuleStats { name: new.set.name.clone(), ..RuleStats::default() },
             new,
-        })
+        }
     }
 
     /// So many slots that nobody has; none: there are not so many.
-    fn free(&self, others: &[Fault], count: usize) -> Option<Vec<u32>> {
-        let taken: BTreeSet<u32> =
-            self.slots().chain(others.iter().flat_map(|fault| fault.slots.clone())).collect();
-        let slots: Vec<u32> = (0..CAPACITY).filter(|slot| !taken.contains(slot)).take(count).collect();
+    pub(super) fn free(&self, count: usize) -> Option<Vec<u32>> {
+        let taken: BTreeSet<u32> = self.slots().collect();
+        let slots: Vec<u32> = (0..self.capacity).filter(|slot| !taken.contains(slot)).take(count).collect();
         (slots.len() == count).then_some(slots)
     }
 
@@ -129,7 +133,7 @@ impl Book {
             lease => lease.map(|lease| now.saturating_add(lease)),
         };
         let taken: BTreeSet<u32> = self.slots().collect();
-        let mut fresh = (0..CAPACITY).filter(|slot| !taken.contains(slot));
+        let mut fresh = (0..self.capacity).filter(|slot| !taken.contains(slot));
         let (mut slots, mut armed) = (Vec::new(), Vec::new());
         for rule in &new.set.rules {
             let is_kept =

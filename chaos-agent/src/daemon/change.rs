@@ -33,13 +33,10 @@ impl Keeper {
         if count > most {
             return Err(KeeperError::TooMany(count, most));
         }
-        let mut drafts: Vec<Fault> = Vec::new();
-        for new in news {
-            let draft = self.book.draft(new, now(), &drafts);
-            drafts.push(draft.ok_or_else(|| {
-                EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned())
-            })?);
-        }
+        let places = news.iter().map(|new| new.set.rules.len()).sum();
+        let mut slots = self.book.free(places).ok_or_else(|| self.full())?.into_iter();
+        let drafts: Vec<Fault> =
+            news.into_iter().map(|new| self.book.draft(new, now(), slots.by_ref())).collect();
         let rules = self.book.rules(&replaced, &drafts);
         let ids: Vec<u64> = drafts.iter().map(|fault| fault.id).collect();
         let watches = drafts.iter().map(|fault| Ok((fault.id, self.watch(&fault.new.set)?)));
@@ -83,9 +80,7 @@ impl Keeper {
         if was.is_some_and(|was| *was != old.new.body) {
             return Err(KeeperError::Changed);
         }
-        let full =
-            || EngineError::Refused("every place for a rule is taken: remove a fault first".to_owned());
-        let fault = self.book.amend(id, new, now(), is_anew).ok_or_else(full)?;
+        let fault = self.book.amend(id, new, now(), is_anew).ok_or_else(|| self.full())?;
         let watches = self.watch(&fault.new.set)?;
         let rules = self.book.rules(&[id], std::slice::from_ref(&fault));
         self.records.intend(std::iter::once(fault.written()));
@@ -119,6 +114,14 @@ impl Keeper {
             Some(_) => Err(KeeperError::Taken(name.unwrap_or_default().to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// No place is left for a rule.
+    fn full(&self) -> EngineError {
+        let most = self.options.sizes.rules();
+        EngineError::Refused(format!(
+            "there are {most} places for rules, and those that are held and the new ones, together, need more: remove a fault first, or start the agent with a larger max_rules"
+        ))
     }
 
     /// How the engine goes about its work.

@@ -114,11 +114,11 @@ pub(super) fn start(
     let (sender, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
+            book: Book::after(&former, options.sizes.rules()),
             options: EngineOptions { linger: LINGER, ..options },
             config,
             engine: None,
             prepared: None,
-            book: Book::after(&former),
             hub,
             ledger: Ledger::default(),
             alarms_at: Instant::now(),

@@ -18,9 +18,9 @@ use chaos_common::{
 };
 
 use super::{
-    CAPACITY, DatapathError, Maps,
+    DatapathError, Maps,
     membarrier::wait_for_readers,
-    tables::{SETS, forget, net_key4, net_key6, put},
+    tables::{forget, net_key4, net_key6, put},
 };
 
 /// What each bank's hash tables and tries hold now.
@@ -42,8 +42,8 @@ impl Maps {
     pub fn swap(&mut self, tables: &Tables) -> Result<(), DatapathError> {
         let generation = self.written.generation + 1;
         let bank = (generation % u64::from(BANKS)) as usize;
-        fits("sets of conditions", tables.sets.len(), SETS)?;
-        fits("rules", tables.rules.len(), CAPACITY as usize)?;
+        fits("sets of conditions", tables.sets.len(), self.sets_of_bank)?;
+        fits("rules", tables.rules.len(), self.capacity as usize)?;
         self.wait_for_readers()?;
         self.clear(bank);
         self.write(bank, tables)?;
@@ -92,24 +92,22 @@ impl Maps {
 
     fn write(&mut self, bank: usize, tables: &Tables) -> Result<(), DatapathError> {
         self.write_patterns();
-        let base = u32::try_from(bank * SETS).unwrap_or(0);
+        let base = u32::try_from(bank * self.sets_of_bank).unwrap_or(0);
         for (index, set) in tables.sets.iter().enumerate() {
-            self.sets.set(bank * SETS + index, *set);
+            self.sets.set(bank * self.sets_of_bank + index, *set);
         }
         for (index, clause) in tables.clauses.iter().enumerate() {
             self.clauses.set(bank * RULES_MAX + index, *clause);
         }
         // A slot without a rule says so: the delay line's thread looks there.
-        for slot in 0..CAPACITY as usize {
-            self.rules.set_word(bank * CAPACITY as usize + slot, 0, 0);
+        let (first, capacity) = (bank * self.capacity as usize, self.capacity as usize);
+        for slot in 0..capacity {
+            self.rules.set_word(first + slot, 0, 0);
         }
         for (slot, rule) in &tables.rules {
-            if *slot >= CAPACITY || !self.rules.set(bank * CAPACITY as usize + *slot as usize, *rule) {
-                return Err(DatapathError::Full {
-                    what: "rules",
-                    count: *slot as usize + 1,
-                    limit: CAPACITY as usize,
-                });
+            let slot = *slot as usize;
+            if slot >= capacity || !self.rules.set(first + slot, *rule) {
+                return Err(DatapathError::Full { what: "rules", count: slot + 1, limit: capacity });
             }
         }
         self.write_connects(bank, tables);

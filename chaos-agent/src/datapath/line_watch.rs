@@ -9,12 +9,14 @@ use chaos_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{CAPACITY, memory::Mapped, tables::StateWords};
+use super::{memory::Mapped, tables::StateWords};
 use crate::lines::{RuleWatch, WINDOW_NS};
 
 /// The tables as the delay line's thread sees them.
 #[derive(Debug)]
 pub struct TableWatch {
+    /// Rules that the tables hold.
+    pub(super) capacity: u32,
     pub(super) control: Arc<Mapped<u64>>,
     pub(super) rules: Arc<Mapped<Rule>>,
     pub(super) states: Arc<Mapped<StateWords>>,
@@ -33,10 +35,10 @@ impl TableWatch {
     /// Where the rule in this slot begins.
     fn rule(&self, slot: u32) -> Option<usize> {
         let generation = self.control.word(control::GENERATION as usize, 0)?;
-        if generation == 0 || slot >= CAPACITY {
+        if generation == 0 || slot >= self.capacity {
             return None;
         }
-        Some((generation % u64::from(BANKS)) as usize * CAPACITY as usize + slot as usize)
+        Some((generation % u64::from(BANKS)) as usize * self.capacity as usize + slot as usize)
     }
 
     /// Whether the rule is over, and if not, for how long its lease and its time still run.

@@ -6,7 +6,7 @@ use aya::{Ebpf, maps::Array};
 use chaos_common::abi::control;
 
 use super::{
-    DatapathError, Maps, Object, Spare,
+    DatapathError, Maps, Object, Sizes, Spare,
     instance::{DUE, EGRESS, INGRESS, NORMALISER, load_together},
     tables::CORE,
 };
@@ -24,8 +24,8 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn new(tag: u32, log_level: u8) -> Result<Self, DatapathError> {
-        let object = Arc::new(Object::new(tag, log_level)?);
+    pub fn new(tag: u32, log_level: u8, sizes: Sizes) -> Result<Self, DatapathError> {
+        let object = Arc::new(Object::new(tag, log_level)?.with_sizes(sizes));
         let mut ebpf = object.instance(0, 0)?;
         // All that this instance will ever need: once its tables are taken out it can load nothing more.
         let [bounce, back] = NORMALISER;

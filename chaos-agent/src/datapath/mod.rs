@@ -14,6 +14,7 @@ mod membarrier;
 mod memory;
 mod object;
 mod records;
+mod sizes;
 mod tables;
 mod telemetry;
 
@@ -28,5 +29,6 @@ pub use line_watch::TableWatch;
 pub use loaded::Loaded;
 pub use object::{OBJECT, Object, PROGRAMS, instructions};
 pub use records::Records;
-pub use tables::{CAPACITY, Maps};
+pub use sizes::Sizes;
+pub use tables::Maps;
 pub use telemetry::{DirectionCounters, KernelLog};

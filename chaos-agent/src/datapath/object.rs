@@ -9,7 +9,7 @@ use std::{
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, maps::Array, programs::Program};
 use chaos_common::abi::ABI_VERSION;
 
-use super::{DatapathError, Maps, bpffs::PrivateBpffs};
+use super::{DatapathError, Maps, Sizes, bpffs::PrivateBpffs};
 
 /// The compiled kernel side.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chaos.bpf.o"));
@@ -77,6 +77,8 @@ pub struct Object {
     log_level: u8,
     /// Clock, randomness and cgroups come from a map.
     testing: bool,
+    /// What the tables hold.
+    sizes: Sizes,
 }
 
 impl Object {
@@ -84,13 +86,20 @@ impl Object {
     pub fn new(tag: u32, log_level: u8) -> Result<Self, DatapathError> {
         let doing = "making a private BPF file system";
         let bpffs = PrivateBpffs::new().map_err(|error| DatapathError::io(doing, error))?;
-        Ok(Self { bpffs, tag, log_level, testing: false })
+        Ok(Self { bpffs, tag, log_level, testing: false, sizes: Sizes::default() })
     }
 
     /// Instances take clock, random word and cgroups from the map `CHAOS_TEST`.
     #[must_use]
     pub fn for_tests(mut self) -> Self {
         self.testing = true;
+        self
+    }
+
+    /// Tables of other sizes; call it before the first instance.
+    #[must_use]
+    pub const fn with_sizes(mut self, sizes: Sizes) -> Self {
+        self.sizes = sizes;
         self
     }
 
@@ -109,8 +118,12 @@ impl Object {
             .override_global("AYA_LOG_LEVEL", lasting(&[self.log_level]), true)
             .override_global("CHAOS_ABI", lasting(&ABI_VERSION.to_ne_bytes()), true)
             .override_global("CHAOS_TAG", lasting(&self.tag.to_ne_bytes()), true)
+            .override_global("CHAOS_CAPACITY", lasting(&self.sizes.rules().to_ne_bytes()), true)
             .override_global("CHAOS_CGROUP", lasting(&cgroup), true)
             .override_global("CHAOS_TESTING", lasting(&u32::from(self.testing).to_ne_bytes()), true);
+        for (name, entries) in self.sizes.tables() {
+            loader.map_max_entries(name, entries);
+        }
         for name in SHARED {
             loader.map_pin_path(name, self.bpffs.path(name));
         }

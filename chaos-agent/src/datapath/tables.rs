@@ -30,20 +30,18 @@ use super::{
     records::Records,
 };
 
-/// Rules that the tables hold; the layout itself reaches to [`RULES_MAX`].
-pub const CAPACITY: u32 = 256;
-
 /// The program that judges.
 pub(super) const CORE: &str = "chaos_core";
-
-/// Sets of clauses a bank holds.
-pub(super) const SETS: usize = 4096;
 
 /// What a [`RuleState`] is in memory that is written field by field.
 pub(super) type StateWords = [u64; size_of::<RuleState>() / 8];
 
 /// The shared tables.
 pub struct Maps {
+    /// Rules that they hold.
+    pub(super) capacity: u32,
+    /// Sets of conditions that a bank of them holds.
+    pub(super) sets_of_bank: usize,
     _core: ProgramArray<MapData>,
     pub(super) control: Arc<Mapped<u64>>,
     pub(super) headers: Mapped<Header>,
@@ -89,6 +87,16 @@ impl Taker<'_> {
         T::try_from(map).map_err(|error| DatapathError::table(name, &error))
     }
 
+    /// A table whose size the agent chose, and how many entries it has.
+    fn counted<T: Copy>(&mut self, name: &str) -> Result<(Mapped<T>, usize), DatapathError> {
+        let Some(Map::Array(data)) = self.0.map(name) else {
+            return Err(DatapathError::Object(format!("no array `{name}`")));
+        };
+        let info = data.info().map_err(|error| DatapathError::table("asking for a table's size", &error))?;
+        let len = info.max_entries() as usize;
+        Ok((self.mapped(name, len)?, len))
+    }
+
     fn mapped<T: Copy>(&mut self, name: &str, len: usize) -> Result<Mapped<T>, DatapathError> {
         let map = self.0.take_map(name).ok_or_else(|| DatapathError::Object(format!("no table `{name}`")))?;
         let Map::Array(data) = map else {
@@ -109,19 +117,22 @@ impl Maps {
         let mut taker = Taker(ebpf);
         let control = Arc::new(taker.mapped("CHAOS_CONTROL", control::WORDS as usize)?);
         let banks = BANKS as usize;
-        let capacity = CAPACITY as usize;
+        let (states, capacity) = taker.counted("CHAOS_STATES")?;
+        let (sets, all_sets) = taker.counted("CHAOS_SETS")?;
         Ok(Self {
+            capacity: u32::try_from(capacity).unwrap_or(0),
+            sets_of_bank: all_sets / banks,
             _core: core,
             records: Some(Records { ring: taker.take("CHAOS_EVENTS")?, control: Arc::clone(&control) }),
             lost: taker.take("CHAOS_LOST")?,
             control,
             headers: taker.mapped("CHAOS_HEADERS", banks)?,
-            sets: taker.mapped("CHAOS_SETS", banks * SETS)?,
+            sets,
             clauses: taker.mapped("CHAOS_CLAUSES", banks * RULES_MAX)?,
             rules: Arc::new(taker.mapped("CHAOS_RULES", banks * capacity)?),
             connects: taker.mapped("CHAOS_CONNECT", banks * CONNECTS_MAX)?,
             ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
-            states: Arc::new(taker.mapped("CHAOS_STATES", capacity)?),
+            states: Arc::new(states),
             dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,
             dists_written: 0,
             patterns: taker.mapped("CHAOS_PATTERNS", PATTERNS)?,
@@ -144,6 +155,7 @@ impl Maps {
     #[must_use]
     pub fn watch(&self) -> TableWatch {
         TableWatch {
+            capacity: self.capacity,
             control: Arc::clone(&self.control),
             rules: Arc::clone(&self.rules),
             states: Arc::clone(&self.states),
@@ -167,8 +179,14 @@ impl Maps {
     /// Ends a rule now, in place: what it holds leaves, and new packets go behind that.
     pub fn expire(&self, slot: u32, now_ns: u64) {
         let bank = (self.control.get(control::GENERATION as usize).unwrap_or(0) % u64::from(BANKS)) as usize;
-        let at = bank * CAPACITY as usize + slot as usize;
+        let at = bank * self.capacity as usize + slot as usize;
         self.rules.set_word(at, offset_of!(Rule, expires_ns) / 8, now_ns);
+    }
+
+    /// Rules that the tables hold.
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     /// Packets of a rule that wait in the delay line, as far as is known.

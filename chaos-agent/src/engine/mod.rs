@@ -106,7 +106,7 @@ impl Prepared {
     pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
         sweep();
         let registration = Registration::new()?;
-        let loaded = Loaded::new(registration.tag(), options.log_level)?;
+        let loaded = Loaded::new(registration.tag(), options.log_level, options.sizes)?;
         Ok(Self { loaded, registration })
     }
 }
@@ -119,7 +119,8 @@ impl Engine {
 
     /// Resolves, compiles, attaches, arms. On an error nothing remains.
     pub fn start(rules: &[RuleSpec], options: &EngineOptions) -> Result<Self, EngineError> {
-        Self::start_with(None, rules, options)
+        let sizes = options.sizes.for_at_least(rules.len() + place::SUSPECTS);
+        Self::start_with(None, rules, &EngineOptions { sizes, ..options.clone() })
     }
 
     /// The same with what was prepared ahead, if anything was and is still good.
@@ -131,7 +132,7 @@ impl Engine {
         rules: &[RuleSpec],
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        place::check_number(rules.len())?;
+        place::check_number(rules.len(), options.sizes.rules())?;
         sweep();
         let guard = guard(options)?;
         let mut actives = Vec::new();

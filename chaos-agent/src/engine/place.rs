@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::{Engine, active::Active, site::Site, types::EngineError};
-use crate::{
-    datapath::CAPACITY,
-    spec::{RuleSpec, Schedule},
-};
+use crate::spec::{RuleSpec, Schedule};
+
+/// Slots beside those of the rules, for what they may have meant (`probe`).
+pub(super) const SUSPECTS: usize = 32;
 
 /// Refuses more rules than there are slots.
-pub(super) fn check_number(rules: usize) -> Result<(), EngineError> {
-    if rules > CAPACITY as usize {
-        return Err(EngineError::Refused(format!("{rules} faults at once; {CAPACITY} are possible")));
+pub(super) fn check_number(rules: usize, capacity: u32) -> Result<(), EngineError> {
+    if rules > capacity as usize {
+        return Err(EngineError::Refused(format!("{rules} rules at once; {capacity} are possible")));
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ impl Engine {
     /// # Errors
     /// As [`Self::place`].
     pub fn replace(&mut self, rules: &[RuleSpec]) -> Result<(), EngineError> {
-        check_number(rules.len())?;
+        check_number(rules.len(), self.maps.capacity())?;
         let placed: Vec<(u32, RuleSpec)> = (0u32..).zip(rules.iter().cloned()).collect();
         self.place(&placed)
     }
@@ -39,9 +39,10 @@ impl Engine {
     /// # Errors
     /// A rule cannot be armed; then the set is what it was before.
     pub fn place(&mut self, rules: &[(u32, RuleSpec)]) -> Result<(), EngineError> {
-        check_number(rules.len())?;
-        if let Some((slot, _)) = rules.iter().find(|(slot, _)| *slot >= CAPACITY) {
-            return Err(EngineError::Refused(format!("no slot {slot}; there are {CAPACITY}")));
+        check_number(rules.len(), self.maps.capacity())?;
+        let capacity = self.maps.capacity();
+        if let Some((slot, _)) = rules.iter().find(|(slot, _)| *slot >= capacity) {
+            return Err(EngineError::Refused(format!("no slot {slot}; there are {capacity}")));
         }
         let is_of = |active: &Active, (slot, spec): &(u32, RuleSpec)| {
             active.slot == *slot && active.spec == lasting(spec, active.spec.schedule.duration)

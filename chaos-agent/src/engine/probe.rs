@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::{Engine, active::Active, devices, rules, types::EngineError};
 use crate::{
     cgroup::Hierarchy,
-    datapath::CAPACITY,
     net::{Netlink, sockets},
     spec::{Direction, Limits, RuleSpec, Schedule},
     targets::{Resolved, subtree_ids},
@@ -94,7 +93,7 @@ impl Engine {
         let mut probes = Vec::new();
         for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
             for (spec, interface) in self.suspects(active) {
-                let Some(slot) = (0..CAPACITY).find(|slot| !taken.contains(slot)) else { break };
+                let Some(slot) = (0..self.maps.capacity()).find(|slot| !taken.contains(slot)) else { break };
                 taken.insert(slot);
                 held.push((slot, spec.clone()));
                 probes.push(Probe { of: active.slot, slot, spec, interface });

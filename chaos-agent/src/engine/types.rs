@@ -9,7 +9,7 @@ use chaos_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    datapath::{AttachMode, DatapathError, DirectionCounters},
+    datapath::{AttachMode, DatapathError, DirectionCounters, Sizes},
     guard::Guard,
     net::NetlinkError,
     netns::NetnsError,
@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub guard: Option<Guard>,
     /// How long programs and private devices stay where the last rule was taken away, so that the next is quick.
     pub linger: Duration,
+    /// How many rules the tables hold.
+    pub sizes: Sizes,
 }
 
 /// Why the engine could not do what was asked.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{CompileError, Input, Prefix, Tables};
+use super::{CompileError, Input, Prefix, RuleInput, Tables};
 use crate::{
     abi::{MATCHES_MAX, SET_WORDS},
     judge::WALK_STEPS,
@@ -47,7 +47,8 @@ const SHAPES: [Shape; 5] = {
 /// Refuses a set of which one packet could match too many rules, or fulfil too many clauses.
 pub(super) fn check(tables: &Tables, input: &Input) -> Result<(), CompileError> {
     // Few rules cannot be too many.
-    if tables.clauses.len() <= MATCHES_MAX {
+    let clauses = |rule: &RuleInput| rule.clauses.len().max(1).saturating_add(rule.exclusions.len());
+    if input.rules.iter().map(clauses).fold(0, usize::saturating_add) <= MATCHES_MAX {
         return Ok(());
     }
     for shape in SHAPES {

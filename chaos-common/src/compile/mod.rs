@@ -4,6 +4,7 @@
 mod connects;
 mod depth;
 mod input;
+mod order;
 pub mod reference;
 mod sets;
 
@@ -13,6 +14,7 @@ pub use input::{
     CgroupInput, ClauseInput, ConnectPlace, DeviceInput, Input, Place, Ports, Prefix, RuleInput, addr_of,
     ip_of,
 };
+use order::{Flat, flatten};
 use sets::{Bits, Sets};
 
 use crate::abi::{CgroupSets, Clause, Connect, Device, Header, RULES_MAX, Rule, Set, Side, dims};
@@ -89,13 +91,6 @@ pub struct Tables {
 /// Depths that the program asks for (`LEVELS_MAX` of `chaos-ebpf`).
 const LEVELS_MAX: usize = 8;
 
-/// One clause of a rule, in the order of their indices.
-struct Flat<'a> {
-    rule: &'a RuleInput,
-    clause: &'a ClauseInput,
-    excludes: bool,
-}
-
 impl Flat<'_> {
     const fn nets(&self, side: Side) -> &Vec<Prefix> {
         match side {
@@ -143,27 +138,16 @@ pub fn compile(input: &Input) -> Result<Tables, CompileError> {
     builder.cgroups(&input.cgroups)?;
     let Builder { sets, mut tables, .. } = builder;
     tables.sets = sets.finish();
-    tables.clauses = flat
-        .iter()
-        .map(|clause| Clause { slot: clause.rule.slot, excludes: u32::from(clause.excludes) })
-        .collect();
+    tables.clauses = vec![Clause::default(); flat.last().map_or(0, |last| last.index.saturating_add(1))];
+    for clause in &flat {
+        if let Some(place) = tables.clauses.get_mut(clause.index) {
+            *place = Clause { slot: clause.rule.slot, excludes: u32::from(clause.excludes) };
+        }
+    }
     tables.rules = input.rules.iter().map(|rule| (rule.slot, complete(&rule.rule))).collect();
     tables.connects = connects::compile(input)?;
     depth::check(&tables, input)?;
     Ok(tables)
-}
-
-/// Clauses of one rule stand together, exclusions first.
-fn flatten(input: &Input) -> Vec<Flat<'_>> {
-    let mut flat = Vec::new();
-    for rule in &input.rules {
-        flat.extend(rule.exclusions.iter().map(|clause| Flat { rule, clause, excludes: true }));
-        if rule.clauses.is_empty() {
-            flat.push(Flat { rule, clause: &EVERY, excludes: false });
-        }
-        flat.extend(rule.clauses.iter().map(|clause| Flat { rule, clause, excludes: false }));
-    }
-    flat
 }
 
 /// The rule judges what leaves and what comes.
@@ -181,10 +165,8 @@ impl Builder<'_> {
     /// The number of the set of the clauses that `holds` is true for.
     fn number(&mut self, holds: impl Fn(&Flat<'_>) -> bool) -> u32 {
         let mut bits = Bits::default();
-        for (index, clause) in self.flat.iter().enumerate() {
-            if holds(clause) {
-                bits.insert(index);
-            }
+        for clause in self.flat.iter().filter(|clause| holds(clause)) {
+            bits.insert(clause.index);
         }
         self.sets.number(&bits)
     }

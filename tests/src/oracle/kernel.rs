@@ -1,6 +1,6 @@
 //! The kernel's side: the embedded object, run on one packet at a time by `BPF_PROG_TEST_RUN`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -8,7 +8,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
-use chaos_agent::datapath::{Maps, Object};
+use chaos_agent::datapath::{Maps, Object, Sizes};
 use chaos_common::{
     abi::{Count, Direction, FlowKey, FlowMemory, FlowOrder, MemoryKey, TestInput},
     compile::{Tables, compile},
@@ -28,6 +28,9 @@ use crate::{
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_REDIRECT: u32 = 7;
+
+/// The least that a program of the object does: a few instructions.
+const EMPTY: &str = "chaos_bounce";
 
 /// [`TestInput`] as a map value.
 #[repr(transparent)]
@@ -80,15 +83,26 @@ impl KernelSide {
     /// # Errors
     /// Without root, or when the kernel refuses a program.
     pub fn new() -> Result<Self> {
+        Self::of(&Object::new(1, 0)?.for_tests())
+    }
+
+    /// The same with tables of any size, and with the kernel's own clock, words and cgroups.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn as_released(sizes: Sizes) -> Result<Self> {
+        Self::of(&Object::new(1, 0)?.with_sizes(sizes))
+    }
+
+    fn of(object: &Object) -> Result<Self> {
         let netns = Netns::new()?;
         netns.run(&format!("ip link add plain index {PLAIN} type veth peer name p"))?;
         netns.run(&format!("ip link add normal index {NORMALISING} type veth peer name n"))?;
         netns.run(&format!("ip link add loop index {LOOPBACK} type veth peer name l"))?;
         netns.run(&format!("ip link add safe index {PROTECTED} type veth peer name s"))?;
         netns.run(&format!("ip link add bare index {TUN} type veth peer name b"))?;
-        let object = Object::new(1, 0)?.for_tests();
         let mut ebpf = object.instance(NETNS, 0)?;
-        for name in ["chaos_egress", "chaos_ingress"] {
+        for name in ["chaos_egress", "chaos_ingress", EMPTY] {
             classifier(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
         }
         let maps = Maps::take(&mut ebpf, false)?;
@@ -143,8 +157,7 @@ impl KernelSide {
             Direction::Egress => "chaos_egress",
             Direction::Ingress => "chaos_ingress",
         };
-        let mut context = [0; CONTEXT_BYTES];
-        context[IFINDEX_OFFSET..IFINDEX_OFFSET + 4].copy_from_slice(&given.ifindex.to_ne_bytes());
+        let context = context(given.ifindex);
         let mut after = vec![0; packet.len() + 256];
         let program = classifier(&mut self.ebpf, name)?;
         let run = self.netns.enter(|| {
@@ -171,6 +184,29 @@ impl KernelSide {
             (other, direction) => bail!("{name} returned {other:#x} at {direction:?} for {verdict:?}"),
         };
         Ok((fate, verdict, after))
+    }
+
+    /// What one run takes on the average of `repeat`: of what judges at this direction, or of [`EMPTY`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the run.
+    pub fn cost(&mut self, given: Option<&Given>, packet: &[u8], repeat: u32) -> Result<Duration> {
+        let (name, ifindex) = match given {
+            Some(Given { direction: Direction::Egress, ifindex, .. }) => ("chaos_egress", *ifindex),
+            Some(Given { direction: Direction::Ingress, ifindex, .. }) => ("chaos_ingress", *ifindex),
+            None => (EMPTY, PLAIN),
+        };
+        let context = context(ifindex);
+        let program = classifier(&mut self.ebpf, name)?;
+        let run = self.netns.enter(|| {
+            program.test_run(TestRunOptions {
+                data_in: Some(packet),
+                ctx_in: Some(&context),
+                repeat,
+                ..TestRunOptions::default()
+            })
+        })?;
+        Ok(run.with_context(|| format!("running {name} {repeat} times"))?.duration)
     }
 
     /// A packet that is not judged leaves no notes.
@@ -216,6 +252,12 @@ pub fn can_run(packet: &[u8]) -> bool {
         Some(_) => packet.len() > 14,
         None => false,
     }
+}
+
+fn context(ifindex: u32) -> [u8; CONTEXT_BYTES] {
+    let mut context = [0; CONTEXT_BYTES];
+    context[IFINDEX_OFFSET..IFINDEX_OFFSET + 4].copy_from_slice(&ifindex.to_ne_bytes());
+    context
 }
 
 /// A test run happens on the CPU of its caller: the first, so that its notes are found.

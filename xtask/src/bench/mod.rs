@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: figures of the agent beside their goals.
 
-mod api;
+mod program;
 
 use anyhow::Result;
 
@@ -14,12 +14,15 @@ pub(crate) struct Options {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// The agent: from a request to the packet that feels it, start, memory, wake-ups, size
-    Api(api::Options),
+    Api(program::Options),
+    /// The kernel's programs: what a packet costs, by rules and matches
+    Prog(program::Options),
 }
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.what {
-        What::Api(options) => api::run(options),
+        What::Api(options) => program::run("api_bench", options),
+        What::Prog(options) => program::run("prog_bench", options),
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
     config::{Live, Sources},
     daemon,
+    engine::EngineOptions,
 };
 
 /// Holds the faults of others until it is told to end.
@@ -31,8 +32,9 @@ pub(crate) fn run(args: &AgentArgs, global: &GlobalArgs) -> Result<ExitCode> {
     }
     log::start(loaded.config.log_level, loaded.config.log_json);
     privileges::require()?;
+    let sizes = loaded.config.max_rules;
     let live = Live::new(loaded.config, sources);
-    daemon::run(&live, plan::engine_options_for(args.attach), |at| {
+    daemon::run(&live, EngineOptions { sizes, ..plan::engine_options_for(args.attach) }, |at| {
         let told = if global.json {
             output::json(
                 Stream::Out,

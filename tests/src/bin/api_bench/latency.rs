@@ -120,7 +120,8 @@ fn warm(report: &mut Report, rounds: usize, kind: &str, flood: &Flood, body: &Va
 /// PUT of a whole set, each time another one.
 pub(crate) fn swap(report: &mut Report, rules: usize, rounds: usize) -> Result<()> {
     let pair = Pair::new()?;
-    let agent = Agent::start("")?;
+    // Places for the old and the new set.
+    let agent = Agent::start("--max-rules 4096 --max-faults 4096")?;
     let set = |round: usize| -> Value {
         let one = |index: usize| {
             json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "duration": "1m",

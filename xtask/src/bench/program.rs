@@ -1,5 +1,5 @@
-//! `cargo xtask bench api`. This half runs as the user and builds; a program of the tests
-//! (`tests/src/bin/api_bench`) measures as root.
+//! The half of a benchmark that runs as the user and builds; a program of the tests (`tests/src/bin/*_bench`)
+//! measures as root.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{cargo, privilege::Privilege};
 
-/// Arguments of `cargo xtask bench api`.
+/// Arguments of every benchmark.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Write the figures as JSON
@@ -25,9 +25,10 @@ pub(crate) struct Options {
     chaos: Option<PathBuf>,
 }
 
-pub(super) fn run(options: &Options) -> Result<()> {
+/// Builds `name` and `chaos`, and lets the one measure the other.
+pub(super) fn run(name: &str, options: &Options) -> Result<()> {
     let root = crate::root();
-    let program = build(&root, &["--package", "chaos-tests", "--bins"], "api_bench")?;
+    let program = build(&root, &["--package", "chaos-tests", "--bins"], name)?;
     let chaos = match &options.chaos {
         Some(path) => std::path::absolute(path)?,
         None => build(&root, &["--package", "chaos-agent", "--bin", "chaos"], "chaos")?,
