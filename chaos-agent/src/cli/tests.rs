@@ -1,6 +1,7 @@
 //! The command line as users type it: what is read, what is refused and with which words.
 
 mod bodies;
+mod readme;
 mod sets;
 
 use std::{net::IpAddr, time::Duration};
