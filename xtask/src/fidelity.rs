@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{cargo, packages, privilege::Privilege};
+use crate::{instrument, packages, privilege::Privilege};
 
 const FILE: &str = "README.md";
 const BEGIN: &str = "<!-- fidelity: written by `cargo xtask fidelity --readme` -->\n";
@@ -49,16 +49,12 @@ pub(crate) struct Options {
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = crate::root();
-    // Programs and their helpers lie side by side.
-    let program = build(&root, &["--package", "chaos-tests", "--bins"], "fidelity")?;
+    let program = instrument::build(&root, "fidelity")?;
     if options.list {
         let mut command = std::process::Command::new(&program);
         return crate::process::run(command.args(["--list", "--filter", &options.filter]));
     }
-    let chaos = match &options.chaos {
-        Some(path) => std::path::absolute(path)?,
-        None => build(&root, &["--package", "chaos-agent", "--bin", "chaos"], "chaos")?,
-    };
+    let chaos = instrument::subject(&root, options.chaos.as_deref())?;
     let privilege = Privilege::find("measuring faults").map_err(anyhow::Error::msg)?;
     provide_packages(privilege)?;
     let (document, good) = measure(options, privilege, &program, &chaos)?;
@@ -76,14 +72,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds as it is released: a slow sender or receiver would be measured instead of what is between them.
-fn build(root: &Path, which: &[&str], name: &str) -> Result<PathBuf> {
-    let mut command = cargo::command(root, None, "build");
-    let built = cargo::executables(command.args(["--locked", "--release"]).args(which))?;
-    let program = built.into_iter().find(|built| built.kind == "bin" && built.name == name);
-    program.map(|built| built.path).with_context(|| format!("cargo built no `{name}`"))
-}
-
 /// What rows need of the machine; without it they are skipped.
 fn provide_packages(privilege: Privilege) -> Result<()> {
     let missing = packages::missing(&["ethtool", "ip", "ping", "tcpdump"]);
@@ -99,11 +87,8 @@ fn provide_packages(privilege: Privilege) -> Result<()> {
 
 /// Runs the program, which shows the table; returns its document, and whether it found all good.
 fn measure(options: &Options, privilege: Privilege, program: &Path, chaos: &Path) -> Result<(Value, bool)> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = privilege.command("env");
-    command.args([format!("PATH={path}:/usr/sbin:/sbin"), format!("CHAOS_BIN={}", chaos.display())]);
-    command.arg(program.to_str().context("a path that is not UTF-8")?).args(["--json", "-"]);
-    command.args(["--filter", &options.filter]);
+    let mut command = instrument::command(privilege, program, chaos)?;
+    command.args(["--json", "-", "--filter", &options.filter]);
     command.args(options.quick.then_some("--quick")).args(options.strict.then_some("--strict"));
     let child = command.stdout(Stdio::piped()).spawn().context("the measuring program")?;
     let output = child.wait_with_output()?;

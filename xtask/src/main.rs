@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod docs;
 mod fidelity;
+mod instrument;
 mod kubernetes;
 mod packages;
 mod privilege;
