@@ -1,10 +1,13 @@
 //! A fault that was not typed but came in another form, as the words of a command line: one grammar, one set of
 //! checks, one wording.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
-use clap::{Arg, Args as _, Command as Grammar, CommandFactory as _, Parser as _};
+use clap::{Arg, Args as _, Command as Grammar, CommandFactory as _, FromArgMatches as _};
 
 use super::{
     args::{Cli, Command},
@@ -42,7 +45,7 @@ pub(crate) enum RequestError {
 /// Reads the words of `chaos inject` or `chaos partition`. May ask the resolver: not for a thread that others
 /// wait for.
 pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
-    let cli = Cli::try_parse_from(words).map_err(RequestError::Words)?;
+    let cli = parse(words).map_err(RequestError::Words)?;
     let (set, holding) = match &cli.command {
         Command::Inject(args) => {
             let set = rule::inject(args, &|name| resolve::addresses(&args.target, name));
@@ -66,6 +69,15 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
     Ok(Requested { duration: holding.duration(), risk: risk(&set.rules), set })
 }
 
+/// The grammar is made once: that takes many times what reading a line does.
+fn parse(words: &[String]) -> Result<Cli, clap::Error> {
+    static GRAMMAR: OnceLock<Mutex<Grammar>> = OnceLock::new();
+    let grammar = GRAMMAR.get_or_init(|| Mutex::new(Cli::command()));
+    let mut grammar = grammar.lock().unwrap_or_else(PoisonError::into_inner);
+    let matches = grammar.try_get_matches_from_mut(words)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
+}
+
 /// What `chaos flows` lists. Enters namespaces: not for a thread that others wait for.
 pub(crate) fn flows(target: &Target) -> Result<Vec<Flow>> {
     rule::refuse_remote(target, "chaos flows host")?;
@@ -73,9 +85,12 @@ pub(crate) fn flows(target: &Target) -> Result<Vec<Flow>> {
 }
 
 /// The long names of the flags that say which packets.
-pub(crate) fn match_flags() -> Vec<String> {
-    let grammar = MatchArgs::augment_args(Grammar::new("match"));
-    grammar.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
+pub(crate) fn match_flags() -> &'static [String] {
+    static FLAGS: OnceLock<Vec<String>> = OnceLock::new();
+    FLAGS.get_or_init(|| {
+        let grammar = MatchArgs::augment_args(Grammar::new("match"));
+        grammar.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
+    })
 }
 
 /// The grammar of the flags of a command that sets a fault.

@@ -13,6 +13,9 @@ const ALARM_AFTER: Duration = Duration::from_secs(5);
 /// How often counters are looked at for it.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// Alarms raised each time: looking for a cause can take a millisecond, and changes wait.
+const AT_ONCE: usize = 16;
+
 /// How far the alarm of a fault is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Alarm {
@@ -40,7 +43,7 @@ impl Keeper {
             return;
         }
         let by_slot = self.by_slot();
-        let mut suspects = Vec::new();
+        let (mut suspects, mut raised) = (Vec::new(), 0);
         for id in ids {
             let Some(fault) = self.book.active_mut(id) else { continue };
             let age = fault.acting_for(now());
@@ -53,7 +56,8 @@ impl Keeper {
             } else if fault.alarm == Alarm::Quiet && age >= SUSPECT_AFTER {
                 fault.alarm = Alarm::Suspect;
                 suspects.extend_from_slice(fault.slots());
-            } else if fault.alarm == Alarm::Suspect && age >= ALARM_AFTER {
+            } else if fault.alarm == Alarm::Suspect && age >= ALARM_AFTER && raised < AT_ONCE {
+                raised += 1;
                 self.raise(id);
             }
         }

@@ -1,6 +1,6 @@
 //! One fault that is being held: its rule, its targets, and what the compiler takes for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chaos_common::{
     abi::Rule,
@@ -11,6 +11,7 @@ use super::{
     budget::Budget,
     clock::{boot_ns, nanos},
     devices::{self, Chosen},
+    followed::{Now, Targets},
     refusals, rules,
     site::Site,
     types::EngineError,
@@ -20,7 +21,7 @@ use crate::{
     net::link::Link,
     netns::NetnsId,
     spec::{Endpoint, RuleSpec},
-    targets::{self, NamespaceRef, Resolved, Watcher},
+    targets::{self, NamespaceRef, Resolved},
 };
 
 /// The longest a fault lives whose end is not given (`exec`): the command's, but never longer.
@@ -30,8 +31,8 @@ const CAP_NS: u64 = 3_600_000_000_000;
 pub(super) struct Active {
     pub(super) spec: RuleSpec,
     pub(super) slot: u32,
-    pub(super) target: Watcher,
-    pub(super) peer: Option<Watcher>,
+    pub(super) target: Arc<Resolved>,
+    pub(super) peer: Option<Arc<Resolved>>,
     pub(super) budget: Budget,
     pub(super) armed_ns: u64,
     pub(super) expires_ns: u64,
@@ -47,17 +48,19 @@ pub(super) struct Share {
 
 impl Active {
     /// Finds the targets; arms nothing.
-    pub(super) fn find(spec: &RuleSpec, slot: u32) -> Result<Self, EngineError> {
-        let target = Watcher::new(&spec.target)?;
-        let peer = match &spec.peer {
-            Some(peer) => Some(Watcher::new(peer)?.with_identities()),
-            None => None,
-        };
+    pub(super) fn find(spec: &RuleSpec, slot: u32, targets: &mut Targets) -> Result<Self, EngineError> {
+        let (target, peer) = targets.find(spec)?;
         let mut budget = Budget::new(spec.limits.max_targets);
-        budget.admit(target.current());
+        budget.admit(&target);
         budget.check(&spec.target.to_string())?;
         let now = boot_ns();
         Ok(Self { spec: spec.clone(), slot, target, peer, budget, armed_ns: now, expires_ns: now })
+    }
+
+    /// Where it applies has been looked at again.
+    pub(super) fn follow(&mut self, (target, peer): Now) {
+        self.budget.admit(&target);
+        (self.target, self.peer) = (target, peer);
     }
 
     /// The clock starts.
@@ -94,9 +97,9 @@ impl Active {
 
     /// Every cgroup it asks about.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = &CgroupRef> {
-        let peer = self.peer.iter().flat_map(|peer| &peer.current().cgroups);
+        let peer = self.peer.iter().flat_map(|peer| &peer.cgroups);
         // The root holds everything: no condition.
-        let target = self.target.current().cgroups.iter().filter(|cgroup| self.budget.has_cgroup(cgroup));
+        let target = self.target.cgroups.iter().filter(|cgroup| self.budget.has_cgroup(cgroup));
         target.chain(peer).filter(|cgroup| cgroup.level > 0)
     }
 
@@ -110,7 +113,6 @@ impl Active {
                 .map(|ns| share(ns, target, self.spec.matching.peers.clone()))
                 .collect());
         };
-        let peer = peer.current();
         let mut shares = Vec::new();
         for namespace in &target.namespaces {
             let mut share = share(namespace, target, Vec::new());
@@ -131,7 +133,7 @@ impl Active {
 
     /// The target as far as the budget goes.
     fn admitted(&self) -> Resolved {
-        let mut target = self.target.current().clone();
+        let mut target = Resolved::clone(&self.target);
         target.namespaces.retain(|found| self.budget.has_namespace(found.netns.id()));
         target.cgroups.retain(|cgroup| self.budget.has_cgroup(cgroup));
         target
@@ -164,7 +166,7 @@ impl Active {
         EngineError::Refused(format!(
             "no address of `{peer}` can be reached from `{target}`, so there is nothing to cut: {}; `chaos flows {target}` shows whom it talks to",
             match &self.peer {
-                Some(watcher) if watcher.current().identities.is_empty() =>
+                Some(peer) if peer.identities.is_empty() =>
                     "it listens on no port and has no address of its own",
                 _ => "no route leads there",
             }

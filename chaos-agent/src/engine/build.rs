@@ -71,8 +71,8 @@ impl Engine {
         let mut all = Vec::new();
         for (index, active) in self.actives.iter().enumerate() {
             let shares = active.shares()?;
-            let gone = active.target.current().is_vanished()
-                || active.peer.as_ref().is_some_and(|peer| peer.current().is_vanished());
+            let gone =
+                active.target.is_vanished() || active.peer.as_ref().is_some_and(|peer| peer.is_vanished());
             if shares.is_empty() && !gone {
                 return Err(active.unseen());
             }

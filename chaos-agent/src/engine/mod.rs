@@ -5,6 +5,7 @@ mod budget;
 mod build;
 mod clock;
 mod devices;
+mod followed;
 mod linger;
 mod owners;
 mod place;
@@ -32,7 +33,7 @@ use std::{
 use chaos_common::abi::Direction;
 
 use self::{
-    active::Active, owners::Owners, probe::Probe, protect::Protected, refusals::Refusals,
+    active::Active, followed::Targets, owners::Owners, probe::Probe, protect::Protected, refusals::Refusals,
     registry::Registration, resets::Resets, site::Site,
 };
 pub use self::{
@@ -78,6 +79,7 @@ pub struct Engine {
     ready: Option<Spare>,
     spare: Option<JoinHandle<Result<Spare, DatapathError>>>,
     parts: linger::Parts,
+    targets: Targets,
     actives: Vec<Active>,
     probes: Vec<Probe>,
     options: EngineOptions,
@@ -135,9 +137,9 @@ impl Engine {
         place::check_number(rules.len(), options.sizes.rules())?;
         sweep();
         let guard = guard(options)?;
-        let mut actives = Vec::new();
+        let (mut actives, mut targets) = (Vec::new(), Targets::default());
         for (slot, spec) in (0u32..).zip(rules) {
-            actives.push(Active::find(spec, slot)?);
+            actives.push(Active::find(spec, slot, &mut targets)?);
         }
         let prepared = match prepared.filter(|prepared| !prepared.loaded.is_stopped()) {
             Some(prepared) => prepared,
@@ -161,6 +163,7 @@ impl Engine {
             ready: Some(ready),
             spare: None,
             parts: linger::Parts::default(),
+            targets,
             actives,
             probes: Vec::new(),
             options: options.clone(),
@@ -265,16 +268,20 @@ impl Engine {
     }
 
     fn follow_targets(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for active in &mut self.actives {
-            let name = active.spec.target.to_string();
-            follow(&mut active.target, &name, &mut events);
-            active.budget.admit(active.target.current());
-            if let (Some(peer), Some(target)) = (&mut active.peer, &active.spec.peer) {
-                follow(peer, &target.to_string(), &mut events);
-            }
+        let events = self.targets.follow();
+        if !events.is_empty() {
+            self.take_over_targets();
         }
         events
+    }
+
+    /// Every rule learns where it applies now.
+    fn take_over_targets(&mut self) {
+        for active in &mut self.actives {
+            if let Some(now) = self.targets.now(&active.spec) {
+                active.follow(now);
+            }
+        }
     }
 
     /// Fills the protected table for the namespaces where the operator may be.
@@ -324,20 +331,6 @@ impl Drop for Engine {
             // Its programs must not appear after we said that everything is gone.
             let _ = spare.join();
         }
-    }
-}
-
-fn follow(watcher: &mut crate::targets::Watcher, name: &str, events: &mut Vec<Event>) {
-    match watcher.changed() {
-        Ok(None) => {}
-        Ok(Some(now)) if now.is_vanished() => {
-            events.push(Event::new(
-                EventKind::Vanished,
-                format!("{name} is gone; it is bound again when it comes back"),
-            ));
-        }
-        Ok(Some(_)) => events.push(Event::new(EventKind::Rebound, format!("{name} is bound again"))),
-        Err(error) => tracing::debug!("{name}: {error}"),
     }
 }
 

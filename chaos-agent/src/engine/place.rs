@@ -47,9 +47,10 @@ impl Engine {
         let is_of = |active: &Active, (slot, spec): &(u32, RuleSpec)| {
             active.slot == *slot && active.spec == lasting(spec, active.spec.schedule.duration)
         };
+        self.targets.begin();
         let mut fresh = Vec::new();
         for rule in rules.iter().filter(|rule| !self.actives.iter().any(|active| is_of(active, rule))) {
-            fresh.push(Active::find(&rule.1, rule.0)?);
+            fresh.push(Active::find(&rule.1, rule.0, &mut self.targets)?);
         }
         let slots: Vec<u32> = fresh.iter().map(|active| active.slot).collect();
         let before = std::mem::take(&mut self.actives);
@@ -58,12 +59,14 @@ impl Engine {
         kept.extend(fresh);
         kept.sort_by_key(|active| active.slot);
         self.actives = kept;
+        self.take_over_targets();
         let lengths = self.set_lengths(rules);
         let changed = self.prepare().and_then(|()| {
             self.release(gone.iter());
             self.swap(&slots, Some(self.options.linger))
         });
         let Err(error) = changed else {
+            self.targets.keep(&self.actives.iter().map(|active| &active.spec));
             self.forget_probes();
             return Ok(());
         };

@@ -2,6 +2,7 @@
 
 use super::{
     active::{Active, Share, namespaces},
+    followed::Targets,
     is_protected, protect, rules,
     types::{EngineError, EngineOptions, Plan, PlannedAttachment},
 };
@@ -13,7 +14,7 @@ use crate::{
 
 /// Resolves everything and describes it.
 pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, EngineError> {
-    let mut plan = Plan::default();
+    let (mut plan, mut targets) = (Plan::default(), Targets::default());
     let by_filter = match options.attach {
         AttachMode::Tcx => false,
         AttachMode::Clsact => true,
@@ -21,7 +22,7 @@ pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, 
     };
     let how = if by_filter { "clsact, priority 1" } else { "tcx, first" };
     for (slot, spec) in (0u32..).zip(specs) {
-        let active = Active::find(spec, slot)?;
+        let active = Active::find(spec, slot, &mut targets)?;
         let shares: Vec<(usize, Share)> = active.shares()?.into_iter().map(|share| (0, share)).collect();
         if shares.is_empty() {
             return Err(active.unseen());

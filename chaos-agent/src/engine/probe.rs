@@ -190,7 +190,7 @@ impl Engine {
         let mut all = BTreeSet::new();
         let mut connected = 0;
         for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
-            for peer in peers(active.target.current()) {
+            for peer in peers(&active.target) {
                 connected += 1;
                 all.insert(peer);
             }

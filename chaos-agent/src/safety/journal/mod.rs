@@ -137,7 +137,9 @@ impl Journal {
 
     /// They are over, or were not made after all.
     pub(crate) fn ended(&mut self, ids: Vec<u64>, why: &str) -> Option<String> {
-        self.open.retain(|id, _| !ids.contains(id));
+        for id in &ids {
+            self.open.remove(id);
+        }
         let written = self.append(&Record::Ended { ids, why: why.to_owned() }.line());
         let written = if self.length > LONG { written.and_then(|()| self.rewrite()) } else { written };
         self.told(written)

@@ -130,7 +130,11 @@ impl Former {
                 self.open.insert(intent.id, intent);
             }
             Record::Made { things, .. } => self.things = things,
-            Record::Ended { ids, .. } => self.open.retain(|id, _| !ids.contains(id)),
+            Record::Ended { ids, .. } => {
+                for id in ids {
+                    self.open.remove(&id);
+                }
+            }
             Record::Close => {
                 self.is_closed = true;
                 self.open.clear();

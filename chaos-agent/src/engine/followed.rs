@@ -1,0 +1,133 @@
+//! The targets of all rules, each looked at and followed once, however many rules name it.
+
+use std::sync::Arc;
+
+use super::types::{EngineError, Event, EventKind};
+use crate::{
+    spec::RuleSpec,
+    targets::{Resolved, Target, Watcher},
+};
+
+/// What is followed.
+#[derive(Default)]
+pub(super) struct Targets {
+    followed: Vec<Followed>,
+    /// What was seen to have moved while it was looked at for a change.
+    news: Vec<Event>,
+}
+
+/// What a rule is about now: its target and its peer.
+pub(super) type Now = (Arc<Resolved>, Option<Arc<Resolved>>);
+
+struct Followed {
+    target: Target,
+    role: Role,
+    watcher: Watcher,
+    /// What the watcher saw last, for every rule that names it.
+    now: Arc<Resolved>,
+    /// It was looked at for the change that is being made.
+    is_fresh: bool,
+}
+
+/// What a rule wants to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Where it is.
+    Target,
+    /// Its addresses and ports, too.
+    Peer,
+}
+
+impl Targets {
+    /// A change begins: whatever it names is looked at anew.
+    pub(super) fn begin(&mut self) {
+        for followed in &mut self.followed {
+            followed.is_fresh = false;
+        }
+    }
+
+    /// What a rule is about, looked at now.
+    ///
+    /// # Errors
+    /// Its target or its peer is not there.
+    pub(super) fn find(&mut self, spec: &RuleSpec) -> Result<Now, EngineError> {
+        let target = self.look(&spec.target, Role::Target)?;
+        let peer = spec.peer.as_ref().map(|peer| self.look(peer, Role::Peer)).transpose()?;
+        Ok((target, peer))
+    }
+
+    fn look(&mut self, target: &Target, role: Role) -> Result<Arc<Resolved>, EngineError> {
+        let known = self.followed.iter_mut().find(|one| one.target == *target && one.role == role);
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh) {
+            return Ok(Arc::clone(&known.now));
+        }
+        let watcher = Watcher::new(target)?;
+        let watcher = if role == Role::Peer { watcher.with_identities() } else { watcher };
+        let now = Arc::new(watcher.current().clone());
+        let fresh = Followed { target: target.clone(), role, watcher, now: Arc::clone(&now), is_fresh: true };
+        match known {
+            Some(known) => {
+                self.news.extend((!known.now.same_place(&now)).then(|| fresh.moved()));
+                *known = fresh;
+            }
+            None => self.followed.push(fresh),
+        }
+        Ok(now)
+    }
+
+    /// What a rule is about, as far as it was looked at.
+    pub(super) fn now(&self, spec: &RuleSpec) -> Option<Now> {
+        let of = |target: &Target, role: Role| {
+            let found = self.followed.iter().find(|one| one.target == *target && one.role == role);
+            found.map(|found| Arc::clone(&found.now))
+        };
+        let peer = spec.peer.as_ref().map(|peer| of(peer, Role::Peer));
+        Some((of(&spec.target, Role::Target)?, peer.map_or(Some(None), |peer| peer.map(Some))?))
+    }
+
+    /// Looks after all of them; what changed, in words.
+    pub(super) fn follow(&mut self) -> Vec<Event> {
+        let mut events = std::mem::take(&mut self.news);
+        events.extend(self.followed.iter_mut().filter_map(Followed::follow));
+        events
+    }
+
+    /// Forgets what none of these rules names.
+    pub(super) fn keep<'a>(&mut self, rules: &(impl Iterator<Item = &'a RuleSpec> + Clone)) {
+        self.followed.retain(|one| rules.clone().any(|spec| one.is_named_by(spec)));
+    }
+}
+
+impl Followed {
+    fn follow(&mut self) -> Option<Event> {
+        match self.watcher.changed() {
+            Ok(None) => None,
+            Ok(Some(now)) => {
+                self.now = Arc::new(now);
+                Some(self.moved())
+            }
+            Err(error) => {
+                tracing::debug!("{}: {error}", self.target);
+                None
+            }
+        }
+    }
+
+    fn moved(&self) -> Event {
+        let target = &self.target;
+        if self.now.is_vanished() {
+            return Event::new(
+                EventKind::Vanished,
+                format!("{target} is gone; it is bound again when it comes back"),
+            );
+        }
+        Event::new(EventKind::Rebound, format!("{target} is bound again"))
+    }
+
+    fn is_named_by(&self, spec: &RuleSpec) -> bool {
+        match self.role {
+            Role::Target => spec.target == self.target,
+            Role::Peer => spec.peer.as_ref() == Some(&self.target),
+        }
+    }
+}
