@@ -158,7 +158,7 @@ fn stop_all_ends_what_runs_and_what_was_left() {
     other.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
     wait_until("the running command ends", Duration::from_secs(2), || !running.process().is_running())
         .unwrap();
-    before.settle(&namespaces, Duration::from_secs(2)).unwrap();
+    before.settle(&namespaces, Duration::from_secs(5)).unwrap();
     let again = chaos::run("stop --all").unwrap();
     assert!(again.status.success(), "with nothing to stop it must succeed too");
 }
