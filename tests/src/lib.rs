@@ -9,6 +9,7 @@ pub mod foreign;
 pub mod lab;
 pub mod measure;
 pub mod metrics;
+pub mod monitoring;
 pub mod oracle;
 pub mod packet;
 pub mod progrun;

@@ -128,7 +128,7 @@ fn check_name(name: &str, kind: &str) -> Result<()> {
 }
 
 /// The labels of a series.
-fn labels(series: &str) -> Result<BTreeMap<String, String>> {
+pub(crate) fn labels(series: &str) -> Result<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     let Some((_, rest)) = series.split_once('{') else { return Ok(labels) };
     let mut rest = rest;
