@@ -2,11 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{ErrorKind, Read as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -56,7 +57,7 @@ fn has_only_what_it_needs(pid: i32) {
 }
 
 /// The `status` of each thread of the process and of its children.
-fn procfs_of_run(pid: i32) -> Vec<std::path::PathBuf> {
+fn procfs_of_run(pid: i32) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
@@ -282,4 +283,25 @@ fn the_service_manager_hears_of_it_and_the_watchdog_of_a_keeper_that_works() {
     assert!(manager.recv(&mut [0; 64]).is_err(), "and nobody is told anything");
     agent.process().signal(Signal::SIGTERM).unwrap();
     assert!(agent.process().wait(SOON).unwrap().success());
+}
+
+#[test]
+fn ending_while_the_next_fault_is_prepared_leaves_nothing() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let registered = || -> BTreeSet<PathBuf> {
+        let files = fs::read_dir("/run/chaos").into_iter().flatten().flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
+    };
+    let pair = Pair::new().unwrap();
+    let before = registered();
+    for _ in 0..3 {
+        let agent = Agent::start("").unwrap();
+        set(&agent, json!({"target": format!("netns:{}", pair.a.name()), "faults": {"loss": "1%"}}));
+        // The safety lever ends the engine, and so another one is prepared: some 200 ms.
+        assert_eq!(agent.ask("POST", "/v1/stop", &json!({"reason": "a test"})).unwrap().status, 200);
+        agent.stop().unwrap();
+        let left: Vec<PathBuf> = registered().difference(&before).cloned().collect();
+        assert!(left.is_empty(), "left: {left:?}");
+    }
 }

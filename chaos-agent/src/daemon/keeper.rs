@@ -179,11 +179,13 @@ impl Keeper {
             match order {
                 Ok(order) => order(&mut self),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             self.look_after();
             self.tell();
         }
+        // What it prepares has a file in /run/chaos, which only its end removes.
+        drop(self.prepared.take().map(JoinHandle::join));
     }
 
     /// Without an engine the next one is prepared, so that a fault need not wait for the verifier.
