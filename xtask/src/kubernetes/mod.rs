@@ -9,7 +9,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::{dist, packages, privilege::Privilege, process};
+use crate::{
+    dist::{self, Profile},
+    packages,
+    privilege::Privilege,
+    process,
+};
+
+/// What gives pods their network.
+const BRIDGE: &str = "/usr/lib/cni/bridge";
 
 /// Arguments of `cargo xtask kubernetes`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = cluster::find(options.cluster.as_deref(), &root).map_err(anyhow::Error::msg)?;
     let chaos = match &options.chaos {
         Some(path) => std::path::absolute(path)?,
-        None => dist::build(&root, false)?,
+        None => dist::build(&root, Profile::Quick)?.path,
     };
     let privilege = Privilege::find("starting a Kubernetes node").map_err(anyhow::Error::msg)?;
     try_on(privilege, &folder, &chaos)
@@ -44,7 +52,8 @@ pub(crate) fn ability(root: &Path) -> Result<PathBuf, String> {
     let lacking =
         ["etcd", "containerd", "ctr", "runc", "busybox", "redis-server", "kubectl", "curl", "xz", "openssl"]
             .into_iter()
-            .find(|program| packages::find(program).is_none());
+            .find(|program| packages::find(program).is_none())
+            .or_else(|| (!Path::new(BRIDGE).is_file()).then_some(BRIDGE));
     match lacking {
         Some(program) => {
             Err(format!("{program} is not installed: `{}/cluster deps` names the packages", folder.display()))

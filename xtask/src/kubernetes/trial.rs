@@ -11,9 +11,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::cluster::Cluster;
+use crate::{
+    image::Image,
+    manifest::{self, Container},
+};
 
 const IMAGE: &str = "localhost/chaos:dev";
 const PODS: &str = include_str!("pods.yaml");
+/// A container that nobody but us knows.
+const ALONE: &str = "chaos-alone";
 /// For what takes a moment on a node.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,8 +41,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let trial = Trial::new(cluster, &options.chaos)?;
     say("the image is loaded; redis and its two clients run");
     let before = trial.state()?;
-    trial.deploy()?;
-    say("the DaemonSet is Ready");
+    trial.runs_alone(&before)?;
+    say(
+        "the image alone, without volumes: its words start the agent, its health check passes, its signal ends it",
+    );
+    trial.deploy(&manifest::without_command(&crate::root())?)?;
+    trial.is_healthy()?;
+    say("the DaemonSet is Ready with what the image runs by itself");
     let fault = trial.fault_hits_one_pod()?;
     say("a fault on one pod's cgroup stops redis for that pod, and for no other");
     trial.cluster.ask("DELETE", &format!("/v1/faults/{fault}"), "")?;
@@ -49,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     trial.is_gone()?;
     trial.left_nothing(&before)?;
     say("the DaemonSet deleted under a fault: redis is back, nothing is left");
-    trial.deploy()?;
+    trial.deploy(&fs::read_to_string(crate::root().join(manifest::FILE))?)?;
     trial.fault_hits_one_pod()?;
     let old = trial.agent_pod()?;
     trial.cluster.kubectl(&format!("delete --namespace chaos pod {old} --grace-period=0 --force"))?;
@@ -71,9 +82,10 @@ struct Trial {
     cluster: Cluster,
     /// Address of the redis server.
     server: String,
-    /// The manifest as a file the node can read.
-    manifest: PathBuf,
-    _folder: Folder,
+    /// What the image runs.
+    image: Image,
+    /// For what the node reads.
+    folder: Folder,
 }
 
 /// A folder that is removed in the end.
@@ -88,18 +100,16 @@ impl Drop for Folder {
 impl Trial {
     fn new(cluster: Cluster, chaos: &Path) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("chaos-trial-{}", std::process::id()));
-        let image = folder.join("image");
-        fs::create_dir_all(&image)?;
+        fs::create_dir_all(&folder)?;
         let folder = Folder(folder);
-        fs::copy(chaos, image.join("chaos")).context("the image's only file")?;
-        cluster.load_image(&image, IMAGE)?;
+        let image = Image::read(&crate::root())?;
+        cluster.load_image(&image.write(chaos, &folder.0, IMAGE)?, IMAGE)?;
         let pods = folder.0.join("pods.yaml");
         fs::write(&pods, PODS)?;
         cluster.kubectl(&format!("apply -f {}", pods.display()))?;
         cluster.kubectl("wait --for=condition=Available deployment --all --timeout=90s")?;
         let server = cluster.kubectl("get pod -l app=cache -o jsonpath={.items[0].status.podIP}")?;
-        let manifest = crate::root().join("deploy/kubernetes/daemonset.yaml");
-        let trial = Self { cluster, server, manifest, _folder: folder };
+        let trial = Self { cluster, server, image, folder };
         wait("redis answers both clients", || Ok(trial.talks("hit") && trial.talks("spared")))?;
         Ok(trial)
     }
@@ -110,9 +120,43 @@ impl Trial {
         self.cluster.kubectl(&line).is_ok_and(|said| said.trim() == "PONG")
     }
 
-    fn deploy(&self) -> Result<()> {
-        self.cluster.kubectl(&format!("apply -f {}", self.manifest.display()))?;
+    fn deploy(&self, manifest: &str) -> Result<()> {
+        let path = self.folder.0.join("daemonset.yaml");
+        fs::write(&path, manifest)?;
+        self.cluster.kubectl(&format!("apply -f {}", path.display()))?;
         self.ready()
+    }
+
+    /// Runs a container of the image as `docker run` would: nothing is said but which capabilities it has.
+    fn runs_alone(&self, before: &[String]) -> Result<()> {
+        let mut words: Vec<String> =
+            ["ctr", "-n", "k8s.io", "run", "--detach", "--net-host"].map(str::to_owned).to_vec();
+        words.extend(["--with-ns".to_owned(), "pid:/proc/1/ns/pid".to_owned()]);
+        for capability in Container::read(&crate::root())?.capabilities()? {
+            words.extend(["--cap-add".to_owned(), format!("CAP_{capability}")]);
+        }
+        words.extend([IMAGE.to_owned(), ALONE.to_owned()]);
+        self.cluster.run(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let task = |words: &[&str]| self.cluster.run(&[&["ctr", "-n", "k8s.io", "task"], words].concat());
+        let health: Vec<&str> = ["exec", "--exec-id", "health", ALONE]
+            .into_iter()
+            .chain(self.image.healthcheck.iter().map(String::as_str))
+            .collect();
+        wait("the image's health check passes", || Ok(task(&health).is_ok()))?;
+        task(&["kill", "--signal", &self.image.stop_signal, ALONE])?;
+        wait("its signal ends it", || Ok(task(&["ls"])?.lines().any(is_stopped)))?;
+        task(&["rm", ALONE])?;
+        self.cluster.run(&["ctr", "-n", "k8s.io", "container", "rm", ALONE])?;
+        self.left_nothing(before)
+    }
+
+    /// The image's health check, in the pod.
+    fn is_healthy(&self) -> Result<()> {
+        let check = self.image.healthcheck.join(" ");
+        self.cluster
+            .kubectl(&format!("exec --namespace chaos daemonset/chaos-agent -- {check}"))
+            .map(drop)
+            .context("the image's health check")
     }
 
     fn ready(&self) -> Result<()> {
@@ -201,6 +245,12 @@ impl Trial {
             thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// Whether a line of `ctr task ls` says that our container has ended.
+fn is_stopped(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.first() == Some(&ALONE) && words.last() == Some(&"STOPPED")
 }
 
 fn wait(what: &str, is_done: impl Fn() -> Result<bool>) -> Result<()> {

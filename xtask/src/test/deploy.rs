@@ -3,32 +3,48 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Session, report::Report};
-use crate::{cargo, dist, kubernetes, packages, privilege::Privilege, process};
+use crate::{
+    cargo,
+    dist::{self, Profile},
+    image::Image,
+    kubernetes,
+    manifest::{self, Container},
+    packages,
+    privilege::Privilege,
+    process,
+};
 
 /// The checker of manifests, from Python's package index.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 /// Schemas it is asked for: the oldest it has, one between, the newest.
 const VERSIONS: [&str; 3] = ["1.27", "1.30", "1.37"];
 const UNIT: &str = "deploy/systemd/chaos-agent.service";
-const MANIFEST: &str = "deploy/kubernetes/daemonset.yaml";
 /// The highest that `systemd-analyze security` may say (0 = nothing allowed, 10 = everything), in tenths.
 const EXPOSURE: &str = "45";
 
 pub(super) fn files(session: &mut Session, report: &mut Report) {
-    report.check("Dockerfile: pinned, static, empty base", dockerfile(&session.root));
+    let image = Image::read(&session.root);
+    let agrees = image
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+        .and_then(|image| Container::read(&session.root)?.agrees(image));
+    report.check("Dockerfile: pinned, static, empty base", image.map(drop));
+    report.check("image and manifest: user, command, probes", agrees);
     report.check("unit and manifest give the same capabilities", capabilities(&session.root));
     unit(session, report);
     match validator(&session.root) {
         Ok(program) => {
             for version in VERSIONS {
                 let mut command = Command::new(&program);
-                command.args(["--strict", "--kubernetes-version", version]).arg(session.root.join(MANIFEST));
+                command
+                    .args(["--strict", "--kubernetes-version", version])
+                    .arg(session.root.join(manifest::FILE));
                 report.check(&format!("manifest, Kubernetes {version}"), process::run(&mut command));
             }
         }
@@ -45,8 +61,12 @@ pub(super) fn node(session: &mut Session, report: &mut Report) {
         Ok(privilege) => privilege,
         Err(why) => return report.skip(format!("the DaemonSet on a node: {why}")),
     };
-    let tried =
-        dist::build(&session.root, false).and_then(|chaos| kubernetes::try_on(privilege, &folder, &chaos));
+    let chaos = match dist::build(&session.root, Profile::Quick) {
+        Ok(built) => built,
+        Err(error) => return report.fail(format!("the static binary: {error:#}")),
+    };
+    report.check(&format!("the static binary: {}", chaos.in_words()), Ok(()));
+    let tried = kubernetes::try_on(privilege, &folder, &chaos.path);
     report.check("the DaemonSet on a node", tried);
 }
 
@@ -79,7 +99,14 @@ fn unit(session: &Session, report: &mut Report) {
         fs::create_dir_all(&folder)?;
         let path = folder.join("chaos-agent.service");
         fs::write(&path, text.replace("/usr/local/bin/chaos", "/bin/true"))?;
-        process::capture(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path))?;
+        verify(&path)?;
+        // A directive with a wrong name would take nothing away, and `verify` but mention it.
+        let wrong = folder.join("chaos-wrong.service");
+        fs::write(
+            &wrong,
+            text.replace("/usr/local/bin/chaos", "/bin/true").replace("NoNewPrivileges", "NoNew"),
+        )?;
+        ensure!(verify(&wrong).is_err(), "a directive that there is not was not seen");
         let threshold = format!("--threshold={EXPOSURE}");
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--offline=true", "--no-pager", &threshold]).arg(&path);
@@ -88,17 +115,17 @@ fn unit(session: &Session, report: &mut Report) {
     report.check("unit: systemd-analyze verify, security", checked());
 }
 
-fn dockerfile(root: &Path) -> Result<()> {
-    let text = fs::read_to_string(root.join("deploy/Dockerfile"))?;
-    let toolchain = fs::read_to_string(root.join("rust-toolchain.toml"))?;
-    let channel = toolchain.split('"').nth(1).context("no channel in rust-toolchain.toml")?;
-    let bases: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
-    let builder = format!("rust:{channel}-alpine AS build");
-    ensure!(bases == [builder.as_str(), "scratch"], "bases are {bases:?}, not {builder} and scratch");
-    let copies: Vec<&str> = text.lines().filter(|line| line.starts_with("COPY --from")).collect();
-    ensure!(copies == ["COPY --from=build /out/chaos /chaos"], "the image holds more: {copies:?}");
-    ensure!(text.contains("cargo build --locked --release"), "what is built is not what Cargo.lock names");
-    ensure!(!text.contains("ADD "), "nothing is fetched by ADD");
+/// What it mentions of the unit is an error, also where it calls it good: lines that it ignores are such.
+fn verify(unit: &Path) -> Result<()> {
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]).arg(unit);
+    let output = command.stdin(Stdio::null()).output().context("systemd-analyze")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}", output.status, said.trim());
+    // It may have a word to say of the machine's own units, too.
+    let name = unit.file_name().unwrap_or_default().to_string_lossy();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains(name.as_ref())).collect();
+    ensure!(ours.is_empty(), "{}", ours.join("; "));
     Ok(())
 }
 
@@ -111,10 +138,7 @@ fn capabilities(root: &Path) -> Result<()> {
         .map(|name| name.trim_start_matches("CAP_"))
         .filter(|name| *name != "CHOWN")
         .collect();
-    let manifest = fs::read_to_string(root.join(MANIFEST))?;
-    let (_, list) = manifest.split_once("add:\n").context(MANIFEST)?;
-    let names = list.lines().map_while(|line| line.trim().strip_prefix("- "));
-    let mut of_manifest: Vec<&str> = names.filter_map(|name| name.split_whitespace().next()).collect();
+    let mut of_manifest = Container::read(root)?.capabilities()?;
     of_unit.sort_unstable();
     of_manifest.sort_unstable();
     ensure!(of_unit == of_manifest, "the unit has {of_unit:?}, the manifest {of_manifest:?}");

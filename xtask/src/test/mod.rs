@@ -75,7 +75,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "host", about: "units, properties, statistics; no kernel, no root", run: host },
     Layer {
         name: "fuzz-replay",
-        about: "the committed corpora through the parser; no root",
+        about: "the committed corpora through parser, lookup and the reading of bodies; no root",
         run: fuzz_replay,
     },
     Layer {
@@ -90,7 +90,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "kubernetes",
-        about: "the DaemonSet on a real node, where the script that starts one is; root",
+        about: "static binary, image and DaemonSet on a real node, where the script that starts one is; root",
         run: deploy::node,
     },
 ];
