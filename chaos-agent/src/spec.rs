@@ -2,7 +2,7 @@
 //!
 //! `cli` builds it, `engine` turns it into kernel rules once `targets` has resolved who is meant.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use chaos_common::fault::Faults;
 use ipnet::IpNet;
@@ -36,6 +36,20 @@ pub struct Endpoint {
     pub net: Option<IpNet>,
     /// Ports; none means any.
     pub ports: Option<PortRange>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.net {
+            Some(net) => net.fmt(f)?,
+            None => f.write_str("any address")?,
+        }
+        match self.ports {
+            Some(range) if range.first == range.last => write!(f, " port {}", range.first),
+            Some(range) => write!(f, " ports {}-{}", range.first, range.last),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Endpoint {

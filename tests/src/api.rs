@@ -1,6 +1,9 @@
 //! A running `chaos agent` and questions to it.
 
-use std::{io::Write as _, net::SocketAddr, os::unix::net::UnixStream, path::PathBuf, time::Duration};
+use std::{
+    io::Write as _, net::SocketAddr, os::unix::net::UnixStream, path::PathBuf, process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -105,6 +108,18 @@ impl Agent {
     /// # Errors
     /// When it does not start.
     pub fn start_as(name: &str, flags: &str) -> Result<Self> {
+        Self::start_by(name, flags, |command| command)
+    }
+
+    /// The same within a namespace, which is its own then.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_inside(netns: &Netns, name: &str, flags: &str) -> Result<Self> {
+        Self::start_by(name, flags, |command| netns.inside(command))
+    }
+
+    fn start_by(name: &str, flags: &str, change: impl FnOnce(Command) -> Command) -> Result<Self> {
         let socket = PathBuf::from(format!("/run/chaos-test-{}/{name}.sock", std::process::id()));
         let state = socket.with_file_name(format!("{name}-state"));
         // A flag is given once.
@@ -114,7 +129,8 @@ impl Agent {
             format!("--state-dir {}", state.display())
         };
         let own = format!("--socket {} {state}", socket.display());
-        let chaos = Chaos::start(&format!("agent {own} {flags}"))?;
+        let command = chaos::command(&format!("agent --json {own} {flags}"))?;
+        let chaos = Chaos::start_command(change(command))?;
         Ok(Self { chaos, socket })
     }
 

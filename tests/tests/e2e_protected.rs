@@ -4,12 +4,9 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::Stdio,
     thread,
     time::Duration,
 };
@@ -21,112 +18,16 @@ use chaos_tests::{
         netns::Netns,
         process::{self, Process, wait_until},
         shapes::{A4, A6, B4, Pair},
-        unique_name,
+        ssh::{Keys, Session},
     },
     require_root, require_tools,
 };
 
-const SSHD: &str = "/usr/sbin/sshd";
 const SOON: Duration = Duration::from_secs(10);
 /// An answer of a connection that is not disturbed; TCP would send again within it, too, if it were only once.
 const PROMPT: Duration = Duration::from_secs(5);
 /// No answer for so long: the connection is cut.
 const SILENT: Duration = Duration::from_secs(2);
-
-/// Keys and a configuration of our own.
-struct Keys(PathBuf);
-
-impl Keys {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(unique_name());
-        fs::create_dir(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-        for name in ["host", "user"] {
-            let mut keygen = Command::new("ssh-keygen");
-            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name));
-            process::run(keygen).unwrap();
-        }
-        fs::create_dir_all("/run/sshd").unwrap();
-        let config = format!(
-            "HostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PermitRootLogin yes\nPasswordAuthentication no\nLogLevel QUIET\n",
-            folder.display()
-        );
-        fs::write(folder.join("sshd_config"), config).unwrap();
-        Self(folder)
-    }
-
-    fn sshd(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(SSHD);
-        command.arg("-f").arg(self.0.join("sshd_config")).args(more);
-        command
-    }
-
-    /// `ssh` words up to the destination.
-    fn client(&self, port: u16) -> String {
-        format!(
-            "ssh -F none -T -i {}/user -p {port} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-             -o LogLevel=ERROR -o ConnectTimeout=10",
-            self.0.display()
-        )
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A remote shell that says back what it hears.
-struct Session {
-    process: Process,
-    lines: Receiver<String>,
-    said: u32,
-}
-
-impl Session {
-    fn open(from: &Netns, line: &str) -> Self {
-        let mut command = from.command(line);
-        command.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::start(command).unwrap();
-        let stdout = process.child().stdout.take().unwrap();
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let mut session = Self { process, lines, said: 0 };
-        assert!(session.answers(SOON * 2), "no session: {line}");
-        session
-    }
-
-    fn answers(&mut self, within: Duration) -> bool {
-        self.said += 1;
-        let word = format!("word {}", self.said);
-        let stdin = self.process.child().stdin.as_mut().unwrap();
-        if writeln!(stdin, "{word}").and_then(|()| stdin.flush()).is_err() {
-            return false;
-        }
-        while let Ok(line) = self.lines.recv_timeout(within) {
-            if line == word {
-                return true;
-            }
-        }
-        false
-    }
-}
-
-fn serve(netns: &Netns, keys: &Keys, port: u16) -> Process {
-    let port = port.to_string();
-    let command = netns.inside(keys.sshd(&["-D", "-p", &port]));
-    let server = Process::start(command).unwrap();
-    let ready = SocketAddr::new(A4.into(), port.parse().unwrap());
-    let connects = || netns.enter(|| std::net::TcpStream::connect(ready).is_ok()).unwrap();
-    wait_until("sshd", SOON, connects).unwrap();
-    server
-}
 
 /// A listener on `::` that takes IPv4, too, as a socket unit of systemd is, and hands each connection to an sshd.
 fn serve_mapped(netns: &Netns, keys: &Keys) -> u16 {
@@ -159,9 +60,9 @@ fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let (host, client) = (&pair.a, &pair.b);
-    let keys = Keys::new();
-    let _usual = serve(host, &keys, 22);
-    let _other = serve(host, &keys, 2222);
+    let keys = Keys::new().unwrap();
+    let _usual = keys.serve(host, A4, 22).unwrap();
+    let _other = keys.serve(host, A4, 2222).unwrap();
     let mapped = serve_mapped(host, &keys);
     let jump = format!(
         "{} -o ProxyCommand='{} -W [::1]:2222 root@{A4}' root@inner",
@@ -169,7 +70,7 @@ fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
         keys.client(22)
     );
     // A file, for the words of a command line here know no quotes.
-    let script = keys.0.join("jump");
+    let script = keys.folder().join("jump");
     fs::write(&script, format!("#!/bin/sh\nexec {jump} \"$@\"\n")).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     let mut sessions: Vec<(&str, Session)> = [
@@ -180,7 +81,7 @@ fn every_remote_shell_of_the_host_lives_through_a_cut_of_everything() {
         ("through another ssh", script.display().to_string()),
     ]
     .into_iter()
-    .map(|(name, line)| (name, Session::open(client, &line)))
+    .map(|(name, line)| (name, Session::open(client, &line).unwrap()))
     .collect();
     assert!(host.reaches(B4));
     let fault = cut_from_inside(host);
@@ -204,12 +105,12 @@ fn whoever_types_inside_tmux_keeps_the_connection() {
     require_tools!("/usr/sbin/sshd", "ssh", "ssh-keygen", "tmux");
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let keys = Keys::new();
-    let _server = serve(&pair.a, &keys, 22);
-    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22)));
+    let keys = Keys::new().unwrap();
+    let _server = keys.serve(&pair.a, A4, 22).unwrap();
+    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22))).unwrap();
     let words = format!("inject netns:{} --partition --for 2m --yes-whole-host", pair.a.name());
     let binary = chaos::binary().unwrap();
-    let socket = keys.0.join("tmux");
+    let socket = keys.folder().join("tmux");
     let tmux = |more: &[&str]| {
         let mut command = pair.a.command("tmux -f /dev/null -S");
         command.arg(&socket).args(more).env("TERM", "xterm");
@@ -229,9 +130,9 @@ fn in_a_container_port_22_is_fair_game() {
     require_tools!("/usr/sbin/sshd", "ssh", "ssh-keygen");
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let keys = Keys::new();
-    let _server = serve(&pair.a, &keys, 22);
-    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22)));
+    let keys = Keys::new().unwrap();
+    let _server = keys.serve(&pair.a, A4, 22).unwrap();
+    let mut session = Session::open(&pair.b, &format!("{} root@{A4}", keys.client(22))).unwrap();
     // From outside: the namespace is a target like any other.
     let fault = Chaos::inject(&pair.a, "--partition").unwrap();
     assert!(!session.answers(SILENT), "it is cut");

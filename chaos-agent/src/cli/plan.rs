@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::{
     args::PlanningArgs,
-    failure::Exit,
+    failure::{Exit, Failure},
     output::{self, Stream},
 };
 use crate::{
-    engine::{AttachMode, Engine, EngineOptions, Plan},
+    config::Sources,
+    engine::{AttachMode, Engine, EngineOptions, Plan, Protection},
     spec::RuleSpec,
 };
 
@@ -32,9 +33,18 @@ pub(crate) fn wanted(args: &PlanningArgs) -> bool {
     args.dry_run || args.explain
 }
 
-/// What the engine needs to know besides the rules.
-pub(crate) fn engine_options(args: &PlanningArgs) -> EngineOptions {
-    engine_options_for(args.attach)
+/// What the engine needs to know besides the rules. What the administrator wants protected is protected from those
+/// who work alone, too.
+///
+/// # Errors
+/// The settings of this machine cannot be read.
+pub(crate) fn engine_options(args: &PlanningArgs) -> Result<EngineOptions, Failure> {
+    let settings = Sources::of_machine().load().map_err(|error| {
+        Failure::refused(format!("what is protected on this machine cannot be known: {error}"))
+            .mend("chaos agent --print-config shows the settings, and what is wrong with them")
+    })?;
+    let protection = Protection::from(&settings.config);
+    Ok(EngineOptions { protection, ..engine_options_for(args.attach) })
 }
 
 /// The same where nothing is planned.
@@ -58,7 +68,7 @@ pub(crate) fn print(
     json: bool,
     remark: Option<&str>,
 ) -> Result<ExitCode> {
-    let plan = Engine::plan(rules, &engine_options(args)).context("this fault cannot be planned")?;
+    let plan = Engine::plan(rules, &engine_options(args)?).context("this fault cannot be planned")?;
     if json {
         output::json(
             Stream::Out,

@@ -78,6 +78,11 @@ pub(crate) struct Loaded {
 }
 
 impl Sources {
+    /// What an agent that is started without flags would take: the environment, and the file of the machine.
+    pub(crate) fn of_machine() -> Self {
+        Self { file: None, flags: Vec::new(), variables: |name| std::env::var(name).ok() }
+    }
+
     /// Flag before environment before file before default.
     ///
     /// # Errors

@@ -18,7 +18,11 @@ pub(crate) use self::{
     load::{ConfigError, Loaded, Sources},
     value::LogLevel,
 };
-use crate::datapath::Sizes;
+use crate::{
+    datapath::Sizes,
+    engine::Protection,
+    spec::{Endpoint, PortRange},
+};
 
 /// When a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,9 +159,22 @@ settings! {
     "events.one_in" Reload events_one_in: u32 = 100;
         "After them, one in so many; 0 = none";
     "protect.local_ports" Reload protect_local_ports: Vec<u16> = Vec::new();
-        "Ports of this machine that no fault touches";
+        "Ports of this machine, TCP and UDP, that no fault touches; ports in containers are others";
     "protect.peers" Reload protect_peers: Vec<Protected> = Vec::new();
-        "Addresses that no fault of this machine touches (10.0.0.1, 10.0.0.0/8, 10.0.0.1:6443, [fd00::1]:6443)";
+        "Other ends that no fault touches, whatever its target (10.0.0.1, 10.0.0.0/8, 10.0.0.1:6443, [fd00::1]:6443)";
+}
+
+impl From<&Config> for Protection {
+    fn from(config: &Config) -> Self {
+        let peer = |one: &Protected| Endpoint {
+            net: Some(one.net),
+            ports: one.port.map(|port| PortRange { first: port, last: port }),
+        };
+        Self {
+            local_ports: config.protect_local_ports.clone(),
+            peers: config.protect_peers.iter().map(peer).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Live,
-    engine::{Engine, EngineError, EngineOptions, Prepared, RuleStats},
+    engine::{Engine, EngineError, EngineOptions, Prepared, Protection, RuleStats},
     safety::{Caller, Deed, Records, Recovered, Watch},
     telemetry::Ledger,
 };
@@ -115,7 +115,7 @@ pub(super) fn start(
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
         Keeper {
             book: Book::after(&former, options.sizes.rules()),
-            options: EngineOptions { linger: LINGER, ..options },
+            options: EngineOptions { linger: LINGER, protection: config.now().as_ref().into(), ..options },
             config,
             engine: None,
             prepared: None,
@@ -204,6 +204,20 @@ impl Keeper {
             result.inspect_err(|error| tracing::warn!("nothing could be prepared: {error}")).ok()
         });
         Engine::start_with(prepared, &[], &self.options)
+    }
+
+    /// These settings have changed.
+    ///
+    /// # Errors
+    /// What is protected could not be; faults go on as they were.
+    pub(super) fn configure(&mut self, changed: &[&str]) -> Result<(), KeeperError> {
+        if changed.iter().any(|name| name.starts_with("events.")) {
+            // Whoever listens still does, and is told anew.
+            self.engine.as_mut().into_iter().for_each(Engine::hush);
+        }
+        let protection = Protection::from(self.config.now().as_ref());
+        self.options.protection.clone_from(&protection);
+        Ok(self.engine.as_mut().map_or(Ok(()), |engine| engine.protect_also(protection))?)
     }
 
     fn look_after(&mut self) {

@@ -102,7 +102,8 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
     let hub = Hub::new();
     let (handle, thread) =
         keeper::start(engine, live.clone(), hub.clone(), begun).context("starting the keeper's thread")?;
-    let reloads = tokio::spawn(reload::at(hangup, live.clone(), credentials.clone(), hub.clone()));
+    let reloads =
+        tokio::spawn(reload::at(hangup, live.clone(), handle.clone(), credentials.clone(), hub.clone()));
     let listen = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
     ready(&Listening { socket: socket.path().to_owned(), listen });
     manager::ready(&format!("listening at {}", socket.path().display()));

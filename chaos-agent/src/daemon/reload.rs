@@ -6,6 +6,7 @@ use tokio::signal::unix::Signal;
 use super::{
     credentials::{self, Credentials},
     events::{Hub, Kind},
+    keeper::Handle,
     manager,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Reads it again at every signal. A wrong one changes nothing.
-pub(super) async fn at(mut hangup: Signal, live: Live, held: Credentials, hub: Hub) {
+pub(super) async fn at(mut hangup: Signal, live: Live, keeper: Handle, held: Credentials, hub: Hub) {
     while hangup.recv().await.is_some() {
         manager::reloading();
         let mut fresh = None;
@@ -34,6 +35,11 @@ pub(super) async fn at(mut hangup: Signal, live: Live, held: Credentials, hub: H
                 tracing::info!("{what}");
                 let data = json!({"changed": reloaded.changed, "waiting": reloaded.waiting});
                 hub.publish(Kind::Configured, None, what, data);
+                if let Err(error) = keeper.ask(move |keeper| keeper.configure(&reloaded.changed)).await {
+                    let what = format!("what is to be protected from now on is not: {error}");
+                    tracing::error!("{what}");
+                    hub.publish(Kind::Error, None, what, serde_json::Value::Null);
+                }
             }
             Err(error) => {
                 let what = format!("the configuration stays as it was: {error}");

@@ -14,7 +14,7 @@ use super::{
     followed::{Now, Targets},
     refusals, rules,
     site::Site,
-    types::EngineError,
+    types::{EngineError, Protection},
 };
 use crate::{
     cgroup::CgroupRef,
@@ -190,6 +190,7 @@ impl Active {
         &mut self,
         share: &Share,
         site: &Site,
+        protection: &Protection,
     ) -> Result<(RuleInput, Vec<Chosen>), EngineError> {
         let chosen = self.budget.admit_devices(share.namespace.netns.id(), self.devices(&site.links));
         if self.expires_ns == self.armed_ns {
@@ -212,12 +213,12 @@ impl Active {
             slot: self.slot,
             rule: self.rule(),
             places: chosen.iter().map(place).collect(),
-            classes: rules::classes(&self.spec),
+            classes: rules::classes(&self.spec, site.protect || !protection.peers.is_empty()),
             connects: refusals::places(&self.spec, &cgroups, netns, site.protect),
             cgroups,
             peer_cgroups: ids(&share.peer_cgroups),
             clauses,
-            exclusions: rules::exclusions(&self.spec.matching.except),
+            exclusions: rules::exclusions(&[&*self.spec.matching.except, &*protection.peers].concat()),
         };
         Ok((input, chosen))
     }

@@ -162,7 +162,7 @@ impl Engine {
             else {
                 continue;
             };
-            let (rule, chosen) = active.input(share, site)?;
+            let (rule, chosen) = active.input(share, site, &self.options.protection)?;
             let interfaces = &active.spec.matching.interfaces;
             if chosen.is_empty() && !interfaces.is_empty() {
                 let present: Vec<&str> = site.links.iter().map(|link| link.name.as_str()).collect();

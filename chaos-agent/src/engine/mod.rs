@@ -42,8 +42,8 @@ pub use self::{
     stop::stop_all,
     sweep::sweep,
     types::{
-        Counters, EngineError, EngineOptions, Event, EventKind, Plan, PlannedAttachment, RuleStats,
-        StopReport,
+        Counters, EngineError, EngineOptions, Event, EventKind, Plan, PlannedAttachment, Protection,
+        RuleStats, StopReport,
     },
 };
 pub use crate::datapath::AttachMode;
@@ -287,7 +287,8 @@ impl Engine {
     /// Fills the protected table for the namespaces where the operator may be.
     fn protect(&mut self) -> Result<(), EngineError> {
         for (id, site) in self.sites.iter().filter(|(_, site)| site.protect) {
-            let now = protect::find(site.instance.netns(), site.instance.cookie())?;
+            let also = &self.options.protection;
+            let now = protect::find(site.instance.netns(), site.instance.cookie(), also)?;
             let before = self.protected.insert(*id, now.clone()).unwrap_or_default();
             protect::update(&mut self.maps, &before, &now)?;
         }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Engine, active::Active, site::Site, types::EngineError};
+use super::{
+    Engine,
+    active::Active,
+    site::Site,
+    types::{EngineError, Protection},
+};
 use crate::spec::{RuleSpec, Schedule};
 
 /// Slots beside those of the rules, for what they may have meant (`probe`).
@@ -21,6 +26,23 @@ impl Engine {
     #[must_use]
     pub fn things(&self) -> Vec<String> {
         self.sites.values().flat_map(Site::things).collect()
+    }
+
+    /// From now on this is protected, too, also from the faults that are held.
+    ///
+    /// # Errors
+    /// It could not be done; faults go on as they were.
+    pub fn protect_also(&mut self, protection: Protection) -> Result<(), EngineError> {
+        if self.options.protection == protection {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.options.protection, protection);
+        let done = self.prepare().and_then(|()| self.protect()).and_then(|()| self.swap(&[], None));
+        if done.is_err() {
+            self.options.protection = before;
+        }
+        self.noted.extend(done?);
+        Ok(())
     }
 
     /// Replaces the whole set at once, each rule in the slot of its place. See [`Self::place`].

@@ -4,7 +4,7 @@ use super::{
     active::{Active, Share, namespaces},
     followed::Targets,
     is_protected, protect, rules,
-    types::{EngineError, EngineOptions, Plan, PlannedAttachment},
+    types::{EngineError, EngineOptions, Plan, PlannedAttachment, Protection},
 };
 use crate::{
     datapath::AttachMode,
@@ -28,11 +28,13 @@ pub(super) fn plan(specs: &[RuleSpec], options: &EngineOptions) -> Result<Plan, 
             return Err(active.unseen());
         }
         attachments(&mut plan, &active, &shares, how)?;
+        protected(&mut plan, &shares, &options.protection)?;
         plan.explanations.extend(explain(spec));
     }
     // What several rules have in common is told once.
     plan.explanations = each_once(plan.explanations);
     plan.attachments = each_once(plan.attachments);
+    plan.protected = each_once(plan.protected);
     Ok(plan)
 }
 
@@ -75,11 +77,17 @@ fn attachments(
                 how: "private veth pair that cuts packets into wire packets; its far end is in an anonymous namespace".to_owned(),
             });
         }
-        if is_protected(&namespace.netns) && plan.protected.is_empty() {
-            plan.protected.extend(protect::ALWAYS.map(str::to_owned));
-            plan.protected.extend(protect::find(&namespace.netns, 0)?.into_keys());
-        }
     }
+    Ok(())
+}
+
+/// What no rule touches there.
+fn protected(plan: &mut Plan, shares: &[(usize, Share)], also: &Protection) -> Result<(), EngineError> {
+    for namespace in namespaces(shares).into_values().filter(|namespace| is_protected(&namespace.netns)) {
+        plan.protected.extend(protect::ALWAYS.map(str::to_owned));
+        plan.protected.extend(protect::find(&namespace.netns, 0, also)?.into_keys());
+    }
+    plan.protected.extend(also.told());
     Ok(())
 }
 
@@ -183,16 +191,6 @@ fn conditions(spec: &RuleSpec) -> String {
 }
 
 fn endpoints(list: &[Endpoint]) -> String {
-    let text: Vec<String> = list
-        .iter()
-        .map(|endpoint| {
-            let net = endpoint.net.map_or_else(|| "any address".to_owned(), |net| net.to_string());
-            match endpoint.ports {
-                Some(range) if range.first == range.last => format!("{net} port {}", range.first),
-                Some(range) => format!("{net} ports {}-{}", range.first, range.last),
-                None => net,
-            }
-        })
-        .collect();
+    let text: Vec<String> = list.iter().map(ToString::to_string).collect();
     text.join(" or ")
 }

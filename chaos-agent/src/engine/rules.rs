@@ -84,8 +84,9 @@ fn tcp_flags(matching: &MatchSpec) -> u32 {
     set.into_iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | u32::from(flag))
 }
 
-/// The protocol classes, as bits. ARP and neighbour discovery only when a whole interface is cut.
-pub(super) fn classes(spec: &RuleSpec) -> u8 {
+/// The protocol classes, as bits. ARP and neighbour discovery only when a whole interface is cut, and not where
+/// something is `spared` that would be lost without them.
+pub(super) fn classes(spec: &RuleSpec, spared: bool) -> u8 {
     let bit = |class: Class| 1u8 << class.0;
     let protos = &spec.matching.protos;
     if !protos.is_empty() {
@@ -98,7 +99,7 @@ pub(super) fn classes(spec: &RuleSpec) -> u8 {
         });
     }
     let ip = bit(Class::TCP) | bit(Class::UDP) | bit(Class::ICMP) | bit(Class::ICMP6) | bit(Class::OTHER);
-    if cuts_link(spec) { ip | bit(Class::LINK) } else { ip }
+    if cuts_link(spec) && !spared { ip | bit(Class::LINK) } else { ip }
 }
 
 /// A whole interface goes down: it is named, and nothing else is asked for.

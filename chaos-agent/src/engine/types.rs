@@ -13,6 +13,7 @@ use crate::{
     guard::Guard,
     net::NetlinkError,
     netns::NetnsError,
+    spec::Endpoint,
     targets::TargetError,
 };
 
@@ -29,6 +30,24 @@ pub struct EngineOptions {
     pub linger: Duration,
     /// How many rules the tables hold.
     pub sizes: Sizes,
+    /// What no fault touches, besides what is never touched.
+    pub protection: Protection,
+}
+
+/// What an administrator wants protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// TCP and UDP ports of the host, and of the namespace we are in.
+    pub local_ports: Vec<u16>,
+    /// Other ends, whatever the target is; each has an address.
+    pub peers: Vec<Endpoint>,
+}
+
+impl Protection {
+    /// The addresses in words, for `--explain`.
+    pub(super) fn told(&self) -> impl Iterator<Item = String> {
+        self.peers.iter().map(|peer| format!("by the settings, {peer}"))
+    }
 }
 
 /// Why the engine could not do what was asked.

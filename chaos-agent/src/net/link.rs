@@ -1,5 +1,7 @@
 //! Network devices: list, find, change, delete.
 
+use std::net::IpAddr;
+
 use netlink_packet_core::{NlaBuffer, NlasIterator, parse_i32, parse_string, parse_u32};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -10,7 +12,10 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::netlink::{Netlink, NetlinkError};
+use super::{
+    netlink::{Netlink, NetlinkError},
+    tunnel,
+};
 
 /// Every device of ours has a name that begins so, and nothing else is ours.
 pub const OWN_PREFIX: &str = "chaos-";
@@ -24,6 +29,7 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const ARPHRD_LOOPBACK: u16 = 772;
 
@@ -53,6 +59,8 @@ pub struct Link {
     pub link: Option<u32>,
     /// Namespace id in which `link` counts; none = the same namespace.
     pub link_netnsid: Option<i32>,
+    /// Where a tunnel ends, if that is one address.
+    pub remote: Option<IpAddr>,
     /// Largest packet, in bytes, without the link layer header.
     pub mtu: u32,
 }
@@ -215,6 +223,7 @@ fn parse(what: &'static str, payload: &[u8]) -> Result<Link, NetlinkError> {
         master_kind: None,
         link: None,
         link_netnsid: None,
+        remote: None,
         mtu: 0,
     };
     for attribute in NlasIterator::new(payload.get(LINK_HEADER_BYTES..).unwrap_or_default()) {
@@ -236,10 +245,12 @@ fn read_attribute(
         IFLA_LINK => link.link = Some(parse_u32(value)?).filter(|&index| index != 0),
         IFLA_LINK_NETNSID => link.link_netnsid = Some(parse_i32(value)?).filter(|&id| id >= 0),
         IFLA_LINKINFO => {
+            // The kernel tells the kind before what only this kind has (`rtnl_link_info_fill`, Linux 6.18).
             for info in NlasIterator::new(value) {
                 let info = info?;
                 match info.kind() {
                     IFLA_INFO_KIND => link.kind = Some(parse_string(info.value())?),
+                    IFLA_INFO_DATA => link.remote = tunnel::remote(link.kind.as_deref(), info.value())?,
                     IFLA_INFO_SLAVE_KIND => link.master_kind = Some(parse_string(info.value())?),
                     _ => {}
                 }
@@ -266,6 +277,7 @@ mod tests {
             master_kind: None,
             link: Some(link),
             link_netnsid,
+            remote: None,
             mtu: 1500,
         }
     }

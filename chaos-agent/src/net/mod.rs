@@ -12,7 +12,9 @@ pub mod route;
 pub mod sockets;
 pub mod tap;
 pub mod tc;
+mod tunnel;
 pub mod veth;
 pub mod watch;
+pub mod wireguard;
 
 pub use netlink::{Netlink, NetlinkError};

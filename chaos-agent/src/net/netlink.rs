@@ -10,7 +10,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{
     Socket, SocketAddr,
-    protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG},
+    protocols::{NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_SOCK_DIAG},
 };
 use nix::{
     errno::Errno,
@@ -112,6 +112,11 @@ impl Netlink {
     /// A socket for `sock_diag(7)`, in the namespace of the calling thread.
     pub fn sock_diag() -> Result<Self, NetlinkError> {
         Self::open(NETLINK_SOCK_DIAG)
+    }
+
+    /// A socket for generic netlink, in the namespace of the calling thread.
+    pub fn generic() -> Result<Self, NetlinkError> {
+        Self::open(NETLINK_GENERIC)
     }
 
     fn open(protocol: isize) -> Result<Self, NetlinkError> {

@@ -9,6 +9,7 @@ pub mod mesh;
 pub mod netns;
 pub mod process;
 pub mod shapes;
+pub mod ssh;
 pub mod tun;
 
 use std::{

@@ -99,7 +99,7 @@ pub(crate) fn run(
         output::warn(&warning);
     }
     let guard = Guard::start().context("the process that cleans up after a kill cannot be started")?;
-    let options = EngineOptions { guard: Some(guard.clone()), ..plan::engine_options(&args.planning) };
+    let options = EngineOptions { guard: Some(guard.clone()), ..plan::engine_options(&args.planning)? };
     let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
     let (ended, exit) = match &agent {
         Some(client) => {

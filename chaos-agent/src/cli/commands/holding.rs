@@ -51,7 +51,7 @@ pub(crate) fn run(
     privileges::require()?;
     require(set)?;
     hold(asked, || {
-        let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning))
+        let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning)?)
             .with_context(|| format!("the fault `{}` could not be started", set.name))?;
         let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules)).collect::<Result<_>>();
         let watches = watches.context("what would abort the fault cannot be watched, so it was ended")?;

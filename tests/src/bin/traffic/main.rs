@@ -8,6 +8,7 @@
 mod clock;
 mod datagrams;
 mod dialogue;
+mod echo;
 mod held;
 mod names;
 mod option;
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
             flows.parse()?,
             *ecn == "1",
         ),
+        ["echo", at] => echo::datagrams(at.parse()?),
         ["answer", at] => dialogue::answer(at.parse()?),
         ["ask", to, count, rest, answer, how, limit] => dialogue::ask(
             to.parse()?,
