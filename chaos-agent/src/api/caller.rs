@@ -39,6 +39,14 @@ impl Caller {
         }
     }
 
+    /// Whose a thing is that must not be mixed up with others': the user, or the address, whatever the connection.
+    pub(super) fn owner(&self) -> Owner {
+        match self {
+            Self::Unix { uid, .. } => Owner::User(*uid),
+            Self::Tcp { from } | Self::Stranger { from } => Owner::Address(from.ip().to_canonical()),
+        }
+    }
+
     /// Who: `uid 0 gid 0`, `key`, `nobody`.
     pub(crate) fn who(&self) -> String {
         match self {
@@ -95,6 +103,13 @@ impl Door {
             Self::Tcp { from, .. } => Caller::Stranger { from },
         }
     }
+}
+
+/// A caller, over several connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    User(u32),
+    Address(IpAddr),
 }
 
 /// Whose requests are counted together.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     body,
+    caller::Caller,
     idempotency::{self, Answers},
     json,
     problem::Problem,
@@ -75,6 +76,7 @@ async fn planned(handle: &Handle, bytes: &Bytes) -> Result<(NewFault, Plan), Pro
 pub(super) async fn create(
     State(handle): State<Handle>,
     Extension(answers): Extension<Answers>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
@@ -82,7 +84,7 @@ pub(super) async fn create(
     let body = json::read(&bytes)?;
     let Some(key) = key else { return made(handle, body).await };
     let make = made(handle, body.clone());
-    Ok(answers.of(key, &body, async { make.await.into_response() }).await)
+    Ok(answers.of((caller.owner(), key), &body, async { make.await.into_response() }).await)
 }
 
 async fn made(handle: Handle, body: Value) -> Result<Response, Problem> {

@@ -15,7 +15,7 @@ use axum::{
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::problem::Problem;
+use super::{caller::Owner, problem::Problem};
 use crate::safety::{CALLER, Caller};
 
 /// The header.
@@ -31,15 +31,18 @@ const KEPT_BYTES: usize = 8 << 20;
 /// The longest key.
 const KEY_LENGTH: usize = 255;
 
+/// A key, and whose it is: others may have thought of the same one.
+pub(super) type Key = (Owner, String);
+
 /// The answers that were given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    by_key: HashMap<String, Entry>,
+    by_key: HashMap<Key, Entry>,
     /// The oldest first; a key may be there that is not known any more.
-    order: VecDeque<(Instant, String)>,
+    order: VecDeque<(Instant, Key)>,
     bytes: usize,
 }
 
@@ -86,7 +89,7 @@ impl Answers {
     /// kept: nothing was done, and to ask again may help.
     pub(super) async fn of(
         &self,
-        key: String,
+        key: Key,
         body: &Value,
         make: impl Future<Output = Response> + Send + 'static,
     ) -> Response {
@@ -122,7 +125,7 @@ impl Answers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, key: &str, body: &Value) -> Begun {
+    fn begin(&self, key: &Key, body: &Value) -> Begun {
         let mut kept = self.lock();
         kept.forget();
         if let Some(entry) = kept.by_key.get(key) {
@@ -137,12 +140,12 @@ impl Answers {
         let (since, bytes) = (Instant::now(), body.to_string().len());
         let entry = Entry { since, body: body.clone(), bytes, answer: answer.clone() };
         kept.bytes += bytes;
-        kept.by_key.insert(key.to_owned(), entry);
-        kept.order.push_back((since, key.to_owned()));
+        kept.by_key.insert(key.clone(), entry);
+        kept.order.push_back((since, key.clone()));
         Begun::New(sender, answer)
     }
 
-    fn done(&self, key: &str, made: &Answer) {
+    fn done(&self, key: &Key, made: &Answer) {
         let mut kept = self.lock();
         if made.head.status.is_server_error() {
             kept.remove(key);
@@ -160,7 +163,7 @@ enum Begun {
 }
 
 impl Kept {
-    fn remove(&mut self, key: &str) {
+    fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.by_key.remove(key) {
             self.bytes = self.bytes.saturating_sub(entry.bytes);
         }
@@ -203,6 +206,10 @@ mod tests {
         (head.status, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
+    fn own(key: &str) -> Key {
+        (Owner::User(0), key.to_owned())
+    }
+
     fn count(made: &Arc<AtomicUsize>, status: StatusCode) -> impl Future<Output = Response> + Send + use<> {
         let made = Arc::clone(made);
         async move {
@@ -215,29 +222,40 @@ mod tests {
     async fn the_same_answer_also_while_it_is_made() {
         let (answers, made) = (Answers::default(), Arc::new(AtomicUsize::new(0)));
         let body = json!({"a": 1});
-        let ask = || answers.of("key".to_owned(), &body, count(&made, StatusCode::CREATED));
+        let ask = || answers.of(own("key"), &body, count(&made, StatusCode::CREATED));
         let (first, second) = tokio::join!(ask(), ask());
         let (first, second, third) = (text(first).await, text(second).await, text(ask().await).await);
         assert_eq!((&first, &second), (&(StatusCode::CREATED, "0".to_owned()), &third));
         assert_eq!(made.load(Ordering::Relaxed), 1);
-        let other = answers.of("key".to_owned(), &json!({}), count(&made, StatusCode::CREATED)).await;
+        let other = answers.of(own("key"), &json!({}), count(&made, StatusCode::CREATED)).await;
         assert_eq!(other.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_its_callers() {
+        let (answers, made) = (Answers::default(), Arc::new(AtomicUsize::new(0)));
+        let at = |text: &str| Owner::Address(text.parse().unwrap());
+        for owner in [Owner::User(0), Owner::User(1000), at("10.0.0.1"), at("10.0.0.2"), at("fd00::1")] {
+            let ask =
+                || answers.of((owner, "key".to_owned()), &Value::Null, count(&made, StatusCode::CREATED));
+            let before = made.load(Ordering::Relaxed).to_string();
+            assert_eq!((text(ask().await).await.1, text(ask().await).await.1), (before.clone(), before));
+        }
     }
 
     #[tokio::test]
     async fn what_failed_is_tried_again_and_little_is_kept() {
         let (answers, made) = (Answers::default(), Arc::new(AtomicUsize::new(0)));
         for expected in 0..3 {
-            let again =
-                answers.of("key".to_owned(), &Value::Null, count(&made, StatusCode::SERVICE_UNAVAILABLE));
+            let again = answers.of(own("key"), &Value::Null, count(&made, StatusCode::SERVICE_UNAVAILABLE));
             assert_eq!(text(again.await).await.1, expected.to_string());
         }
         for number in 0..2 * KEPT {
-            answers.of(number.to_string(), &Value::Null, count(&made, StatusCode::OK)).await;
+            answers.of(own(&number.to_string()), &Value::Null, count(&made, StatusCode::OK)).await;
         }
         let large = Value::from("x".repeat(KEPT_BYTES / 4));
         for number in 0..10 {
-            answers.of(format!("large {number}"), &large, count(&made, StatusCode::OK)).await;
+            answers.of(own(&format!("large {number}")), &large, count(&made, StatusCode::OK)).await;
         }
         let kept = answers.lock();
         assert!(kept.by_key.len() <= KEPT && kept.order.len() <= KEPT + 1, "{}", kept.by_key.len());
