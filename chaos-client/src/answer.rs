@@ -104,6 +104,9 @@ pub struct Status {
     /// Faults that are held.
     #[serde(default)]
     pub faults: u64,
+    /// The longest that a fault may last, in seconds; none = it does not say.
+    #[serde(default)]
+    pub max_duration_seconds: Option<f64>,
     /// Why faults are stopped, if they are.
     #[serde(default)]
     pub stopped: Option<String>,

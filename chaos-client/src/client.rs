@@ -122,6 +122,12 @@ impl Client {
         self.ask("POST", "/v1/faults:explain", Some(&to_value(fault)))
     }
 
+    /// Who a target talks to now: `flows`, one socket each, and `conversations`.
+    #[expect(clippy::missing_errors_doc, reason = "see `status`")]
+    pub fn flows(&self, target: &str) -> Result<Value, Error> {
+        self.ask("GET", &format!("/v1/flows?target={}", encoded(target)), None)
+    }
+
     /// Its lease begins anew.
     #[expect(clippy::missing_errors_doc, reason = "see `status`")]
     pub fn renew(&self, id: &str) -> Result<FaultView, Error> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
 use std::{
+    os::unix::process::CommandExt as _,
     process::{Command, Output},
     time::Duration,
 };
@@ -227,6 +228,83 @@ fn one_who_may_not_ask_is_told_who_may() {
     let (code, said) = unprivileged("inject netns:x --loss 10% --standalone");
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("CAP_NET_ADMIN"), "{said}");
+    agent.stop().unwrap();
+}
+
+/// The same as somebody who may do nothing but ask.
+fn asking_in_the_group(agent: &Agent, arguments: &str) -> (Option<i32>, String) {
+    let mut command = asking(agent, arguments);
+    let group = nix::unistd::Group::from_name("daemon").unwrap().unwrap().gid.as_raw();
+    // Without the groups of root, which this sets aside.
+    command.uid(65_534).gid(group);
+    run(command)
+}
+
+#[test]
+fn who_only_looks_asks_the_agent_too() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let held_open = pair.a.enter(|| std::net::TcpListener::bind("0.0.0.0:7011")).unwrap().unwrap();
+    let agent = Agent::start("--socket-group daemon --protect-peers 10.77.0.9").unwrap();
+    let (a, b) = (format!("netns:{}", pair.a.name()), format!("netns:{}", pair.b.name()));
+    // What only the agent knows of, and what both say.
+    let protected = "10.77.0.9";
+    for (arguments, says) in [
+        (format!("flows {a}"), "0.0.0.0:7011"),
+        (format!("inject {a} --loss 10% --explain"), "loss 10%"),
+        (format!("inject {a} --loss 10% --dry-run"), "va"),
+        (format!("partition {a} {b} --explain"), "partition"),
+        ("exec --loss 10% --explain -- true".to_owned(), "loss 10%"),
+    ] {
+        let (code, said) = asking_in_the_group(&agent, &arguments);
+        assert!(code == Some(0) && said.contains(says), "{arguments}: {said}");
+        assert_eq!(said.contains(protected), arguments.contains("--explain"), "{arguments}: {said}");
+        let (code, alone) = run(asking(
+            &agent,
+            &format!("{arguments} --standalone").replace("-- true --standalone", "--standalone -- true"),
+        ));
+        assert!(
+            code == Some(0) && alone.contains(says) && !alone.contains(protected),
+            "{arguments}: {alone}"
+        );
+        // But for what only the agent knows of, and how long a command may run, it is the same.
+        let own = |text: &str| -> Vec<String> {
+            let is_same = |line: &&str| {
+                !line.contains(protected) && !line.contains("it acts ") && line.trim() != "nothing"
+            };
+            text.lines().filter(is_same).map(str::to_owned).collect()
+        };
+        assert_eq!(own(&said), own(&alone), "{arguments}");
+    }
+    let json = |arguments: &str| -> Value {
+        let (code, said) = asking_in_the_group(&agent, arguments);
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_str(&said).unwrap()
+    };
+    let flows = json(&format!("flows --json {a}"));
+    assert_eq!((&flows["type"], &flows["flows"][0]["local"]), (&json!("flows"), &json!("0.0.0.0:7011")));
+    let plan = json(&format!("inject --json {a} --loss 10% --explain"));
+    assert_eq!(plan["protected"], json!([format!("by the settings, {protected}/32")]));
+    let (code, said) = asking_in_the_group(&agent, "inject netns:no-such-namespace --loss 10% --explain");
+    assert!(code == Some(3) && said.contains("no-such-namespace"), "{said}");
+    assert_eq!(held(&agent), 0, "nothing was set");
+    drop(held_open);
+    agent.stop().unwrap();
+}
+
+#[test]
+fn without_a_time_a_fault_lasts_as_long_as_the_agent_allows() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let agent = Agent::start("--max-duration 2s").unwrap();
+    let (code, said) = run(asking(&agent, &format!("inject netns:{} --partition", pair.a.name())));
+    assert!(code == Some(0) && said.contains("2s"), "{said}");
+    let (code, said) = run(asking(&agent, "exec --delay 1ms --allow-no-match -- true"));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(asking(&agent, &format!("inject netns:{} --partition --for 3s", pair.a.name())));
+    assert!(code == Some(2) && said.contains("2s"), "who names a time is told: {said}");
     agent.stop().unwrap();
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{problem::Problem, shape, view};
-use crate::daemon::Handle;
+use crate::{daemon::Handle, safety::limits};
 
 /// Setting a fault takes some 100 ms at most; a thread that is silent for longer is stuck.
 const READY_WITHIN: Duration = Duration::from_secs(2);
@@ -39,6 +39,7 @@ pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Value>, 
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "faults": active,
+        "max_duration_seconds": limits().max_duration.as_secs_f64(),
         "stopped": stopped,
         "unmatched": unmatched,
         "last_error": error,
@@ -64,6 +65,7 @@ pub(super) fn shape() -> Value {
         ("version", shape::text("Of the agent")),
         ("pid", shape::count("Of the agent")),
         ("faults", shape::count("How many are held")),
+        ("max_duration_seconds", shape::seconds("The longest that a fault may last")),
         ("stopped", stopped()),
         (
             "unmatched",

@@ -2,15 +2,17 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use chaos_client::Client;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    ask_args::{AskArgs, EventsArgs, LsArgs, RmArgs, ShowArgs},
+    ask_args::{AskArgs, EventsArgs, FlowsArgs, LsArgs, RmArgs, ShowArgs, StopArgs},
+    failure::Failure,
     fault_flags::FaultFlags,
     groups::{Group, Wanted},
     match_args::MatchArgs,
-    rule,
+    remote, rule,
     setting_flags::SettingFlags,
     units,
 };
@@ -23,7 +25,7 @@ use crate::{
     targets::{ACCEPTED, Target},
 };
 
-const TARGET_HELP: &str =
+pub(super) const TARGET_HELP: &str =
     "Who: host, cgroup:/path, unit:name.service, netns:name or pid:1234 (its network namespace)";
 
 const EXIT_CODES: &str = "\
@@ -42,7 +44,7 @@ fn agent_notes() -> String {
 }
 
 /// The forms of a target that programs can be attached to.
-fn target_help() -> String {
+pub(super) fn target_help() -> String {
     let forms = ACCEPTED.lines().filter(|form| !form.contains("(as a peer)"));
     format!("Who; written as\n{}", forms.collect::<Vec<_>>().join("\n"))
 }
@@ -266,6 +268,11 @@ impl HoldingArgs {
     pub(crate) fn duration(&self) -> Duration {
         self.duration.unwrap_or(units::DEFAULT_DURATION)
     }
+
+    /// The same where an agent may allow less.
+    pub(crate) fn duration_at(&self, client: &Client) -> Result<Duration, Failure> {
+        self.duration.map_or_else(|| remote::allowed(client, units::DEFAULT_DURATION), Ok)
+    }
 }
 
 /// When a rule acts and how far it goes.
@@ -320,23 +327,6 @@ pub(crate) struct PlanningArgs {
     /// Force one way of attaching, for tests
     #[arg(long, hide = true, value_name = "MODE", default_value = "auto")]
     pub(crate) attach: AttachMode,
-}
-
-/// `chaos flows`.
-#[derive(Args, Debug)]
-pub(crate) struct FlowsArgs {
-    #[arg(value_name = "TARGET", help = TARGET_HELP, long_help = target_help())]
-    pub(crate) target: Target,
-}
-
-/// `chaos stop`.
-#[derive(Args, Debug)]
-pub(crate) struct StopArgs {
-    /// Every fault, whoever set it; the only way there is so far
-    #[arg(long, required = true)]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
 }
 
 /// `chaos agent`.

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::FalseyValueParser};
 
+use super::args::{TARGET_HELP, target_help};
+use crate::targets::Target;
+
 /// Flags of the commands that an agent can do for us.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Agent (asked when its socket is there)")]
@@ -26,6 +29,25 @@ pub(crate) struct AgentPlace {
         value_name = "PATH"
     )]
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// `chaos flows`.
+#[derive(Args, Debug)]
+pub(crate) struct FlowsArgs {
+    #[arg(value_name = "TARGET", help = TARGET_HELP, long_help = target_help())]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// `chaos stop`.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Every fault, whoever set it; the only way there is so far
+    #[arg(long, required = true)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 /// `chaos ls`.

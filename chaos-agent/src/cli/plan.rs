@@ -61,14 +61,16 @@ fn kernel_log_level() -> u8 {
     }
 }
 
+/// What we would do ourselves.
+///
+/// # Errors
+/// It could not be done.
+pub(crate) fn own(rules: &[RuleSpec], args: &PlanningArgs) -> Result<Plan> {
+    Engine::plan(rules, &engine_options(args)?).context("this fault cannot be planned")
+}
+
 /// Prints the plan. `remark` says what the plan cannot know.
-pub(crate) fn print(
-    rules: &[RuleSpec],
-    args: &PlanningArgs,
-    json: bool,
-    remark: Option<&str>,
-) -> Result<ExitCode> {
-    let plan = Engine::plan(rules, &engine_options(args)?).context("this fault cannot be planned")?;
+pub(crate) fn print(plan: &Plan, args: &PlanningArgs, json: bool, remark: Option<&str>) -> Result<ExitCode> {
     if json {
         output::json(
             Stream::Out,
@@ -80,7 +82,7 @@ pub(crate) fn print(
             },
         )?;
     } else {
-        output::line(Stream::Out, text(&plan, args, remark).trim_end())?;
+        output::line(Stream::Out, text(plan, args, remark).trim_end())?;
     }
     Ok(Exit::Done.into())
 }

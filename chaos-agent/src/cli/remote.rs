@@ -12,6 +12,7 @@ use anyhow::Result;
 use chaos_client::{
     Client, Condition, Counters, DEFAULT_SOCKET, Error, Fault, NewFault, Place, Problem, Stats,
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
@@ -20,7 +21,11 @@ use super::{
     hold::Armed,
     output, units,
 };
-use crate::engine::{self, AttachMode, Event, RuleStats};
+use crate::{
+    engine::{self, AttachMode, Event, Plan, RuleStats},
+    flows::Flow,
+    targets::Target,
+};
 
 /// How long an agent may take to say that it is there. One that holds faults looks after them in between.
 const GREETING: Duration = Duration::from_secs(5);
@@ -112,20 +117,47 @@ pub(crate) struct Remote {
     last: RefCell<RuleStats>,
 }
 
-/// Asks the agent to hold it, for `duration`, as long as we renew its lease.
-pub(crate) fn hold(
-    client: &Client,
-    mut body: Map<String, Value>,
-    name: &str,
-    duration: Duration,
-    confirmed: bool,
-) -> Result<Remote, Failure> {
+/// The fault as we would have it held.
+pub(crate) fn wanted(mut body: Map<String, Value>, duration: Duration, confirmed: bool) -> NewFault {
     body.entry("duration").or_insert_with(|| units::show_duration(duration).into());
     body.entry("lease").or_insert_with(|| units::show_duration(units::DEFAULT_LEASE).into());
     if confirmed {
         body.insert("confirm".to_owned(), "host".into());
     }
-    let fault = client.hold(NewFault::from_body(body)).map_err(failure)?;
+    NewFault::from_body(body)
+}
+
+/// How long a fault lasts for which nobody named a time: for `wished`, or what the agent allows, if that is less.
+pub(crate) fn allowed(client: &Client, wished: Duration) -> Result<Duration, Failure> {
+    let most = client.status().map_err(failure)?.max_duration_seconds;
+    let most = most.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok(most.map_or(wished, |most| most.min(wished)))
+}
+
+/// What the agent would do.
+pub(crate) fn plan(client: &Client, fault: &NewFault) -> Result<Plan, Failure> {
+    client.explain(fault).map_err(failure).and_then(|answer| understood(client, answer))
+}
+
+/// Who the target talks to, as the agent sees it.
+pub(crate) fn flows(client: &Client, target: &Target) -> Result<Vec<Flow>, Failure> {
+    let mut answer = client.flows(&target.to_string()).map_err(failure)?;
+    understood(client, answer.get_mut("flows").map(Value::take).unwrap_or_default())
+}
+
+fn understood<T: DeserializeOwned>(client: &Client, answer: Value) -> Result<T, Failure> {
+    let place = client.place().clone();
+    serde_json::from_value(answer).map_err(|error| failure(Error::Garbled { place, what: error.to_string() }))
+}
+
+/// Asks the agent to hold it, for `duration`, as long as we renew its lease.
+pub(crate) fn hold(
+    client: &Client,
+    fault: NewFault,
+    name: &str,
+    duration: Duration,
+) -> Result<Remote, Failure> {
+    let fault = client.hold(fault).map_err(failure)?;
     let ends_at = Instant::now() + duration;
     let last = RuleStats { name: name.to_owned(), ..RuleStats::default() };
     Ok(Remote { fault, name: name.to_owned(), ends_at, last: RefCell::new(last) })

@@ -228,7 +228,7 @@ pub struct RuleStats {
 }
 
 /// One program on one device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedAttachment {
     /// Namespace, and why it is meant.
     pub namespace: String,
@@ -247,7 +247,7 @@ impl fmt::Display for PlannedAttachment {
 }
 
 /// What would be done; nothing was touched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Programs on devices and private devices.
     pub attachments: Vec<PlannedAttachment>,

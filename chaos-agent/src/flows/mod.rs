@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::conversation::{Conversation, conversations, table};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Which end began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The target connected to the peer.
@@ -34,7 +34,7 @@ pub enum Direction {
 }
 
 /// A socket of the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// TCP or UDP.
     pub proto: Transport,

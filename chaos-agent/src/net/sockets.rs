@@ -8,7 +8,7 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
 use nix::errno::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::netlink::{Netlink, NetlinkError};
 
@@ -17,7 +17,7 @@ const SOCK_DESTROY: u16 = 21;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// Transport protocols that have sockets with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// TCP.
@@ -47,7 +47,7 @@ impl Transport {
 }
 
 /// State of a socket (`include/net/tcp_states.h`). UDP knows `Established` (connected) and `Close` only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Connected.
@@ -75,6 +75,7 @@ pub enum State {
     /// TCP, bound to a port without listening or connecting (reported from Linux 6.8).
     Bound,
     /// A state this program does not know.
+    #[serde(other)]
     Unknown,
 }
 

@@ -1,9 +1,13 @@
 //! `chaos exec`.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
-use chaos_client::Client;
+use chaos_client::{Client, NewFault};
 use serde_json::{Map, Value};
 
 use super::holding;
@@ -11,18 +15,17 @@ use crate::{
     cgroup::{Hierarchy, Removal},
     cli::{
         args::ExecArgs,
-        failure::Exit,
+        failure::{Exit, Failure},
         hold::Armed,
         logged::Logged,
         output::{self, Stream},
-        plan, privileges,
-        remote::{self, Remote},
+        plan, privileges, remote,
         report::{End, Reporter, Started, Summary},
         resolve, rule,
         ruleset::{AsOne, RuleSet},
         units,
     },
-    engine::{Engine, EngineOptions},
+    engine::{Engine, EngineOptions, Plan},
     exec::{self, ExitOutcome, Prepared},
     guard::Guard,
     targets::Target,
@@ -82,10 +85,9 @@ pub(crate) fn run(
     json: bool,
 ) -> Result<ExitCode> {
     if plan::wanted(&args.planning) {
-        let own = Target::Cgroup(Hierarchy::discover()?.own_path()?);
-        let set = rule::exec(args, &own, &|name| resolve::addresses(&own, name))?;
+        let plan = planned(args, body())?;
         let remark = "The command would get a cgroup of its own below the one named here; only that is hit.";
-        return plan::print(&set.rules, &args.planning, json, Some(remark));
+        return plan::print(&plan, &args.planning, json, Some(remark));
     }
     let set = rule::check_exec(args)?;
     let agent = remote::choose_unless_forced(&args.ask, args.planning.attach)?;
@@ -103,7 +105,11 @@ pub(crate) fn run(
     let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
     let (ended, exit) = match &agent {
         Some(client) => {
-            supervise(ready, args, |set, target| by_agent(client, body(), set, target, args), json)?
+            let arm = |set: &RuleSet, target: &Target| {
+                let (fault, duration) = by_agent(client, body(), target, args, false)?;
+                Ok(remote::hold(client, fault, &set.name, duration)?)
+            };
+            supervise(ready, args, arm, json)?
         }
         None => supervise(ready, args, |set, target| by_engine(set, target, args, &options), json)?,
     };
@@ -111,6 +117,17 @@ pub(crate) fn run(
         Some(exit) => Ok(exit.into()),
         None => ended.exit(),
     }
+}
+
+fn planned(args: &ExecArgs, body: Map<String, Value>) -> Result<Plan> {
+    let own = Target::Cgroup(Hierarchy::discover()?.own_path()?);
+    if let Some(client) = remote::choose_unless_forced(&args.ask, args.planning.attach)? {
+        // The cgroup named may hold this machine; the command's own never does.
+        let (fault, _) = by_agent(&client, body, &own, args, true)?;
+        return Ok(remote::plan(&client, &fault)?);
+    }
+    let set = rule::exec(args, &own, &|name| resolve::addresses(&own, name))?;
+    plan::own(&set.rules, &args.planning)
 }
 
 fn by_engine(
@@ -123,16 +140,17 @@ fn by_engine(
     Ok(Logged::begin(armed, &format!("{} on {target}", set.name), args.duration))
 }
 
+/// What an agent is asked for, and for how long: a command that has no time has as much as it may have.
 fn by_agent(
     client: &Client,
     mut body: Map<String, Value>,
-    set: &RuleSet,
     target: &Target,
     args: &ExecArgs,
-) -> Result<Remote> {
+    confirmed: bool,
+) -> Result<(NewFault, Duration), Failure> {
     body.insert("target".to_owned(), target.to_string().into());
-    let duration = args.duration.unwrap_or(units::MAX_DURATION);
-    Ok(remote::hold(client, body, &set.name, duration, false)?)
+    let duration = args.duration.map_or_else(|| remote::allowed(client, units::MAX_DURATION), Ok)?;
+    Ok((remote::wanted(body, duration, confirmed), duration))
 }
 
 /// Arms the rule for a command that stands ready, runs it, and says how it went. No exit of ours means

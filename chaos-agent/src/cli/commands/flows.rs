@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::{
     cli::{
-        args::FlowsArgs,
+        ask_args::FlowsArgs,
         failure::Exit,
         output::{self, Stream},
-        request,
+        remote, request,
     },
     flows::{self, Conversation, Flow},
 };
@@ -28,7 +28,10 @@ struct FlowsLine<'a> {
 
 /// Shows who a target talks to now.
 pub(crate) fn run(args: &FlowsArgs, json: bool) -> Result<ExitCode> {
-    let flows = request::flows(&args.target)?;
+    let flows = match remote::choose(&args.ask)? {
+        Some(client) => remote::flows(&client, &args.target)?,
+        None => request::flows(&args.target)?,
+    };
     if json {
         let conversations = flows::conversations(&flows);
         let line =

@@ -1,6 +1,6 @@
 //! What `inject` and `partition` share: plan or arm, hold, take down; by ourselves or by an agent.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use chaos_client::Client;
@@ -40,17 +40,22 @@ pub(crate) fn run(
     body: impl FnOnce() -> Map<String, Value>,
 ) -> Result<ExitCode> {
     let Asked { set, args, json } = asked;
+    // Where it is armed `hold` has asked, or will.
+    let fault = |duration| remote::wanted(body(), duration, risk(&set.rules).is_some());
     if plan::wanted(&args.planning) {
-        return plan::print(&set.rules, &args.planning, *json, None);
+        let plan = match agent {
+            Some(client) => remote::plan(client, &fault(args.duration_at(client)?))?,
+            None => plan::own(&set.rules, &args.planning)?,
+        };
+        return plan::print(&plan, &args.planning, *json, None);
     }
     if let Some(client) = agent {
-        // `hold` has asked, or will.
-        let confirmed = risk(&set.rules).is_some();
-        return hold(asked, || Ok(remote::hold(client, body(), &set.name, args.duration(), confirmed)?));
+        let duration = args.duration_at(client)?;
+        return hold(asked, duration, || Ok(remote::hold(client, fault(duration), &set.name, duration)?));
     }
     privileges::require()?;
     require(set)?;
-    hold(asked, || {
+    hold(asked, args.duration(), || {
         let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning)?)
             .with_context(|| format!("the fault `{}` could not be started", set.name))?;
         let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules)).collect::<Result<_>>();
@@ -60,14 +65,14 @@ pub(crate) fn run(
     })
 }
 
-fn hold<A: Armed>(asked: &Asked, arm: impl FnOnce() -> Result<A>) -> Result<ExitCode> {
+fn hold<A: Armed>(asked: &Asked, duration: Duration, arm: impl FnOnce() -> Result<A>) -> Result<ExitCode> {
     let Asked { set, args, json } = asked;
     let Some(first) = set.rules.first() else { return Ok(Exit::Done.into()) };
     // Before anything is armed: a Ctrl-C from here on ends the fault instead of us.
     let mut terminal = Terminal::new().context("signals cannot be awaited")?;
     let mut reporter = Reporter::new(*json, Stream::Out, true);
     let holding = Holding {
-        duration: args.duration(),
+        duration,
         start_delay: first.schedule.start_delay,
         confirm: ask(risk(&set.rules), args, output::interactive())?,
         hint: format!("{}; `chaos flows {}` shows who talks to whom", causes(first), first.target),

@@ -7,7 +7,7 @@ use chaos_client::{Client, Error, Removed};
 
 use crate::{
     cli::{
-        args::StopArgs,
+        ask_args::StopArgs,
         failure::{Exit, Failure},
         output::{self, Stream},
         privileges, remote,
