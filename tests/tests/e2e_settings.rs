@@ -41,6 +41,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("insecure", "e2e_protect_settings.rs", "ports_of_the_host_and_the_agents_own"),
     ("max_duration", "e2e_settings.rs", "how_long_and_how_far_a_fault_may_go"),
     ("max_faults", "e2e_safety.rs", "no_more_faults_and_no_longer_than_is_allowed"),
+    ("max_rules", "e2e_settings.rs", "as_many_rules_as_there_are_places"),
     ("max_targets", "e2e_settings.rs", "how_long_and_how_far_a_fault_may_go"),
     ("state_dir", "e2e_agent_process.rs", "one_agent_keeps_its_state_in_one_place"),
     ("audit_log", "e2e_journal.rs", "after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up"),
@@ -122,6 +123,29 @@ fn how_long_and_how_far_a_fault_may_go() {
     fs::write(&file, "max_duration = \"20s\"\n").unwrap();
     agent.chaos().process().signal(Signal::SIGHUP).unwrap();
     wait_until("the new limits", SOON, || posted(&agent, &loss(&pair, "20s")).status == 201).unwrap();
+    agent.stop().unwrap();
+}
+
+#[test]
+fn as_many_rules_as_there_are_places() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let put = |agent: &Agent, count: usize| {
+        let fault = |port: usize| {
+            let mut body = loss(&pair, "1m");
+            body["match"] = json!({"peer_port": 1000 + port});
+            body
+        };
+        let body = json!({"faults": (0..count).map(fault).collect::<Vec<_>>()});
+        agent.ask("PUT", "/v1/faults", &body).unwrap()
+    };
+    let agent = Agent::start("--max-faults 4096").unwrap();
+    let few = put(&agent, 257);
+    assert!(few.status == 409 && few.body.to_string().contains("max_rules"), "{few:?}");
+    agent.stop().unwrap();
+    let agent = Agent::start("--max-faults 4096 --max-rules 300").unwrap();
+    assert_eq!(put(&agent, 257).status, 200);
     agent.stop().unwrap();
 }
 
