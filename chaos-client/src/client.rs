@@ -156,7 +156,16 @@ impl Client {
         after: Option<&str>,
         quiet: Option<Duration>,
     ) -> Result<Events, Error> {
-        let words = [("fault", fault), ("after", after)];
+        self.stream(&[("fault", fault), ("after", after)], quiet)
+    }
+
+    /// Samples of the packets that a fault affects, from now on: its number or its name.
+    #[expect(clippy::missing_errors_doc, reason = "see `status`")]
+    pub fn packets(&self, fault: &str) -> Result<Events, Error> {
+        self.stream(&[("fault", Some(fault)), ("kind", Some("packet"))], None)
+    }
+
+    fn stream(&self, words: &[(&str, Option<&str>)], quiet: Option<Duration>) -> Result<Events, Error> {
         let given = words.iter().filter_map(|(name, word)| Some(format!("{name}={}", encoded((*word)?))));
         let path = format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"));
         let mut response = self.request("GET", &path, None, |config| {

@@ -12,7 +12,8 @@ use std::{
 };
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, both_ways},
+    chaos::{self, Chaos},
     lab::{
         alone,
         process::{Process, wait_until},
@@ -122,4 +123,67 @@ fn the_wrong_direction_is_named_and_nothing_was_touched() {
     done.store(true, Ordering::Relaxed);
     sender.join().unwrap();
     agent.stop().unwrap();
+}
+
+#[test]
+fn a_command_says_why_by_itself_and_with_an_agent() {
+    require_root!();
+    let _alone = alone().unwrap();
+    both_ways(|| {
+        let pair = Pair::new().unwrap();
+        pair.a.run("ip link add other type veth peer name rehto").unwrap();
+        pair.a.run("ip link set other up").unwrap();
+        let _pings = Process::start(pair.a.command(&format!("ping -i 0.2 -q {B4}"))).unwrap();
+        let mut elsewhere = Chaos::inject(&pair.a, "--loss 100% --interface other --proto icmp").unwrap();
+        let note = elsewhere.wait_for("note", LIMIT).unwrap().to_string();
+        assert!(note.contains("wrong interface") && note.contains("`va`"), "{note}");
+        assert!(note.contains("chaos flows"), "and what mends it: {note}");
+        let rules = elsewhere.stop().unwrap();
+        assert_eq!(
+            (rules.len(), rules[0].both("matched_packets")),
+            (1, 0),
+            "looking is no matching: {rules:?}"
+        );
+        // One that matches needs no note.
+        let mut hit = Chaos::inject(&pair.a, "--delay 1ms --proto icmp").unwrap();
+        thread::sleep(Duration::from_secs(7));
+        let _ = hit.wait_for("tick", LIMIT).unwrap();
+        let notes = hit.seen().iter().filter(|line| chaos::kind(line) == Some("note")).count();
+        assert_eq!(notes, 0, "{:?}", hit.seen());
+        assert!(hit.stop().unwrap()[0].both("matched_packets") > 10);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_command_tells_of_packets_by_itself_and_with_an_agent() {
+    require_root!();
+    let _alone = alone().unwrap();
+    both_ways(|| {
+        let pair = Pair::new().unwrap();
+        let mut cut = Chaos::inject(&pair.a, "--partition --peer-port 7010 --proto udp --events").unwrap();
+        let socket = pair.a.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let done = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&done);
+        let sender = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                let _ = socket.send_to(b"x", (B4, 7010));
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let packet = cut.wait_for("packet", LIMIT).unwrap();
+        done.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
+        let ends = (&packet["source_port"], &packet["destination_port"], &packet["interface"]);
+        assert_eq!(ends, (&json!(port), &json!(7010), &json!("va")), "{packet}");
+        assert_eq!(
+            (&packet["direction"], &packet["protocol"]),
+            (&json!("egress"), &json!("udp")),
+            "{packet}"
+        );
+        assert!(packet["verdicts"].to_string().contains("dropped"), "{packet}");
+        cut.stop().unwrap();
+    })
+    .unwrap();
 }

@@ -251,6 +251,9 @@ pub(crate) struct HoldingArgs {
     /// Yes, this host itself is meant: do not ask, and do not refuse where nobody can be asked
     #[arg(long, visible_alias = "no-confirm", help_heading = SAFETY)]
     pub(crate) yes_whole_host: bool,
+    /// Tell of packets that are hit: the first 100 a second, then one in 100; whole with --json
+    #[arg(long, help_heading = "Output")]
+    pub(crate) events: bool,
     #[arg(long, value_name = "CONDITION", value_parser = abort, help_heading = SAFETY, help = ABORT)]
     pub(crate) abort: Vec<Abort>,
     #[command(flatten)]

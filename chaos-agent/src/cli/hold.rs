@@ -3,40 +3,52 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{
     report::{self, End, Progress, Reporter, Summary},
     units,
     world::{Wake, World},
 };
-use crate::engine::{Engine, Event, RuleStats};
+use crate::engine::{ALARM_AFTER, Event, RuleStats, SUSPECT_AFTER};
 
 /// The engine must hear from us at least this often: lease, restarted targets, stop lever.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// How long an interactive user has to confirm a fault on this host.
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
-/// A fault that matched nothing for this long gets a hint.
-const HINT_AFTER: Duration = Duration::from_secs(5);
+
+/// How late an agent may be to say why nothing is matched.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Armed faults: the engine, an agent that has one, or a fake of it in tests.
 pub(crate) trait Armed: Sized {
     fn tick(&mut self) -> Result<Vec<Event>>;
     fn stats(&self) -> Result<Vec<RuleStats>>;
     fn stop(self) -> Result<Vec<RuleStats>>;
+
+    /// Nothing was matched for a while: it is looked for what may have been meant.
+    fn suspect(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was found since, in words.
+    fn cause(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Packets that were affected since this was asked last.
+    fn told(&mut self) -> Vec<Told> {
+        Vec::new()
+    }
 }
 
-impl Armed for Engine {
-    fn tick(&mut self) -> Result<Vec<Event>> {
-        Ok(Self::tick(self)?)
-    }
-
-    fn stats(&self) -> Result<Vec<RuleStats>> {
-        Ok(Self::stats(self)?)
-    }
-
-    fn stop(self) -> Result<Vec<RuleStats>> {
-        Ok(Self::stop(self)?)
-    }
+/// A packet that was affected.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    /// For people.
+    pub(crate) line: String,
+    /// All that is known of it.
+    pub(crate) packet: Value,
 }
 
 /// How to hold.
@@ -87,9 +99,20 @@ pub(crate) fn hold(
 struct Loop<'a> {
     holding: &'a Holding,
     next_report: Duration,
-    hint_due: bool,
+    alarm: Alarm,
     /// None = nothing to confirm, or it was confirmed.
     question: Option<Question>,
+}
+
+/// How far the alarm is that nothing is matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    /// Its time has not come.
+    Quiet,
+    /// It is looked for what was meant.
+    Suspect,
+    /// Something was matched, or it was told.
+    Over,
 }
 
 /// "Can you still answer?"
@@ -104,7 +127,7 @@ impl<'a> Loop<'a> {
         Self {
             holding,
             next_report,
-            hint_due: true,
+            alarm: Alarm::Quiet,
             question: holding.confirm.then_some(Question { asked: false, answerable: true }),
         }
     }
@@ -133,6 +156,8 @@ impl<'a> Loop<'a> {
             for event in ticked? {
                 reporter.event(&event);
             }
+            faults.told().iter().for_each(|told| reporter.packet(told));
+            self.look_for_unmatched(faults, elapsed, reporter)?;
             if elapsed >= self.next_report {
                 self.next_report = elapsed + reporter.period();
                 self.report(faults, elapsed, remaining, reporter)?;
@@ -152,6 +177,45 @@ impl<'a> Loop<'a> {
         }
     }
 
+    /// "Armed, but nothing matched", as an agent tells it.
+    fn look_for_unmatched(
+        &mut self,
+        faults: &mut impl Armed,
+        elapsed: Duration,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let acting = elapsed.saturating_sub(self.holding.start_delay);
+        let is_due = match self.alarm {
+            Alarm::Quiet => acting >= SUSPECT_AFTER,
+            Alarm::Suspect => acting >= ALARM_AFTER,
+            Alarm::Over => false,
+        };
+        if !is_due {
+            return Ok(());
+        }
+        let matched = report::matched(&faults.stats().context("the counters cannot be read")?);
+        if self.alarm == Alarm::Quiet && !matched {
+            self.alarm = Alarm::Suspect;
+            // It is still said what may be the cause.
+            faults.suspect().unwrap_or_else(|error| tracing::debug!("nothing else is looked for: {error}"));
+            return Ok(());
+        }
+        let looked = self.alarm == Alarm::Suspect;
+        let found = if looked { faults.cause() } else { Ok(None) };
+        // An agent's clock may be behind ours.
+        if !matched && matches!(found, Ok(None)) && acting < ALARM_AFTER + LATE {
+            return Ok(());
+        }
+        self.alarm = Alarm::Over;
+        if !matched {
+            let found =
+                found.unwrap_or_else(|error| Some(format!("the cause could not be looked for: {error}")));
+            let found = found.map_or_else(String::new, |found| format!("{found}; "));
+            reporter.note(&format!("no packet was matched so far: {found}{}", self.holding.hint));
+        }
+        Ok(())
+    }
+
     fn report(
         &mut self,
         faults: &impl Armed,
@@ -160,13 +224,6 @@ impl<'a> Loop<'a> {
         reporter: &mut Reporter,
     ) -> Result<()> {
         let rules = faults.stats().context("the counters cannot be read")?;
-        let matched = report::matched(&rules);
-        if self.hint_due && elapsed >= self.holding.start_delay + HINT_AFTER {
-            self.hint_due = false;
-            if !matched {
-                reporter.note(&format!("no packet was matched so far: {}", self.holding.hint));
-            }
-        }
         if let Some(question) = &mut self.question {
             let left = CONFIRM_WITHIN.saturating_sub(elapsed).as_millis().div_ceil(1000);
             let text =

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::hold::Armed;
+use super::hold::{Armed, Told};
 use crate::{
     engine::{Event, RuleStats},
     safety::CommandLog,
@@ -37,6 +37,18 @@ impl<A: Armed> Armed for Logged<A> {
 
     fn stats(&self) -> Result<Vec<RuleStats>> {
         self.armed.stats()
+    }
+
+    fn suspect(&mut self) -> Result<()> {
+        self.armed.suspect()
+    }
+
+    fn cause(&mut self) -> Result<Option<String>> {
+        self.armed.cause()
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        self.armed.told()
     }
 
     fn stop(self) -> Result<Vec<RuleStats>> {

@@ -17,6 +17,7 @@ mod logged;
 mod match_args;
 mod optional_values;
 pub(crate) mod output;
+mod own;
 mod peer;
 mod plan;
 mod privileges;

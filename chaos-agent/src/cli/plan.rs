@@ -11,7 +11,7 @@ use super::{
     output::{self, Stream},
 };
 use crate::{
-    config::Sources,
+    config::{Config, Sources},
     engine::{AttachMode, Engine, EngineOptions, Plan, Protection},
     spec::RuleSpec,
 };
@@ -33,18 +33,22 @@ pub(crate) fn wanted(args: &PlanningArgs) -> bool {
     args.dry_run || args.explain
 }
 
-/// What the engine needs to know besides the rules. What the administrator wants protected is protected from those
-/// who work alone, too.
+/// The settings of this machine, also for those who work alone.
 ///
 /// # Errors
-/// The settings of this machine cannot be read.
-pub(crate) fn engine_options(args: &PlanningArgs) -> Result<EngineOptions, Failure> {
-    let settings = Sources::of_machine().load().map_err(|error| {
+/// They cannot be read.
+pub(crate) fn settings() -> Result<Config, Failure> {
+    let loaded = Sources::of_machine().load().map_err(|error| {
         Failure::refused(format!("what is protected on this machine cannot be known: {error}"))
             .mend("chaos agent --print-config shows the settings, and what is wrong with them")
     })?;
-    let protection = Protection::from(&settings.config);
-    Ok(EngineOptions { protection, ..engine_options_for(args.attach) })
+    Ok(loaded.config)
+}
+
+/// What the engine needs to know besides the rules. What the administrator wants protected is protected from those
+/// who work alone, too.
+pub(crate) fn engine_options(args: &PlanningArgs, settings: &Config) -> EngineOptions {
+    EngineOptions { protection: Protection::from(settings), ..engine_options_for(args.attach) }
 }
 
 /// The same where nothing is planned.
@@ -66,7 +70,7 @@ fn kernel_log_level() -> u8 {
 /// # Errors
 /// It could not be done.
 pub(crate) fn own(rules: &[RuleSpec], args: &PlanningArgs) -> Result<Plan> {
-    Engine::plan(rules, &engine_options(args)?).context("this fault cannot be planned")
+    Engine::plan(rules, &engine_options(args, &settings()?)).context("this fault cannot be planned")
 }
 
 /// Prints the plan. `remark` says what the plan cannot know.

@@ -5,6 +5,8 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
+    sync::mpsc::{self, Receiver},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,11 +20,11 @@ use serde_json::{Map, Value};
 use super::{
     ask_args::{AgentPlace, AskArgs},
     failure::{Exit, Failure},
-    hold::Armed,
+    hold::{Armed, Told},
     output, units,
 };
 use crate::{
-    engine::{self, AttachMode, Event, Plan, RuleStats},
+    engine::{self, AttachMode, Event, Plan, RuleStats, Unmatched},
     flows::Flow,
     targets::Target,
 };
@@ -110,11 +112,14 @@ pub(crate) fn unresolved(_: &str) -> Result<Vec<IpAddr>> {
 
 /// A fault that an agent holds.
 pub(crate) struct Remote {
+    client: Client,
     fault: Fault,
     name: String,
     ends_at: Instant,
     /// Counted so far; the last word about a fault whose agent is gone.
     last: RefCell<RuleStats>,
+    /// Packets that the agent tells of.
+    packets: Option<Receiver<Told>>,
 }
 
 /// The fault as we would have it held.
@@ -160,10 +165,34 @@ pub(crate) fn hold(
     let fault = client.hold(fault).map_err(failure)?;
     let ends_at = Instant::now() + duration;
     let last = RuleStats { name: name.to_owned(), ..RuleStats::default() };
-    Ok(Remote { fault, name: name.to_owned(), ends_at, last: RefCell::new(last) })
+    Ok(Remote {
+        client: client.clone(),
+        fault,
+        name: name.to_owned(),
+        ends_at,
+        last: RefCell::new(last),
+        packets: None,
+    })
 }
 
 impl Remote {
+    /// Tells of the packets that it affects from now on.
+    ///
+    /// # Errors
+    /// The agent does not tell.
+    pub(crate) fn tell(&mut self) -> Result<(), Failure> {
+        let events = self.client.packets(&self.fault.id().to_string()).map_err(failure)?;
+        let (sender, packets) = mpsc::channel();
+        // It ends with the fault's agent, or with us.
+        thread::spawn(move || {
+            let told = events.map_while(Result::ok).filter(|event| event.kind == "packet");
+            told.map(|event| sender.send(Told { line: event.message, packet: event.data }))
+                .find(Result::is_err)
+        });
+        self.packets = Some(packets);
+        Ok(())
+    }
+
     fn note(&self, stats: &Stats) -> RuleStats {
         let now = rule_stats(&self.name, stats);
         self.last.replace(now.clone());
@@ -200,6 +229,17 @@ impl Armed for Remote {
             Err(Error::Absent { .. }) => Ok(vec![self.last.borrow().clone()]),
             Err(error) => Err(failure(error).into()),
         }
+    }
+
+    fn cause(&mut self) -> Result<Option<String>> {
+        let view = self.client.show(&self.fault.id().to_string()).map_err(failure)?;
+        let cause = view.more.get("unmatched").and_then(|unmatched| unmatched.get("cause")).cloned();
+        let cause: Option<Unmatched> = cause.and_then(|cause| serde_json::from_value(cause).ok());
+        Ok(cause.map(|cause| cause.sentence()))
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        self.packets.iter().flat_map(Receiver::try_iter).collect()
     }
 
     fn stop(self) -> Result<Vec<RuleStats>> {

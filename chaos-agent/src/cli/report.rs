@@ -1,7 +1,7 @@
 //! What a held fault says: counters, progress, events and a summary, as text or as JSON lines.
 //!
 //! Each JSON line is an object with a `type`: `started` (armed), `tick` (counters, every second), `event`
-//! (from the engine), `note` (a hint in words), `summary` (the last one). Counters are those of
+//! (from the engine), `packet` (one that was hit), `note` (a hint in words), `summary` (the last one). Counters are those of
 //! [`RuleStats`]; times end in `_ms`. An error is one line with the type `error` (see `cli::run`).
 
 mod text;
@@ -9,10 +9,14 @@ mod text;
 use std::{io, time::Duration};
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub(crate) use self::text::rule_text;
 use self::text::{fit, live_text, plain_text, started_text};
-use super::output::{self, Stream};
+use super::{
+    hold::Told,
+    output::{self, Stream},
+};
 use crate::engine::{Event, RuleStats};
 
 /// How often the counters are shown.
@@ -93,6 +97,7 @@ enum JsonLine<'a> {
     Started(&'a Started),
     Tick(&'a Progress),
     Event { event: &'a Event, message: String },
+    Packet(&'a Value),
     Note { message: &'a str },
     Summary(&'a Summary),
 }
@@ -193,6 +198,17 @@ impl Reporter {
         match self.form {
             Form::Json => self.json(&JsonLine::Event { event, message }),
             Form::Live | Form::Plain => output::note(&message),
+        }
+    }
+
+    /// A packet that was hit.
+    pub(crate) fn packet(&mut self, told: &Told) {
+        match self.form {
+            Form::Json => self.json(&JsonLine::Packet(&told.packet)),
+            Form::Live | Form::Plain => {
+                let written = output::line(self.results, &told.line);
+                self.watch(&written);
+            }
         }
     }
 

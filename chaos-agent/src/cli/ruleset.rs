@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::hold::Armed;
+use super::hold::{Armed, Told};
 use crate::{
     engine::{EngineError, Event, RuleStats},
     safety::{Abort, Watch},
@@ -34,26 +34,6 @@ impl RuleSet {
     }
 }
 
-/// Armed rules that count as one.
-pub(crate) struct AsOne<A> {
-    pub(crate) name: String,
-    pub(crate) armed: A,
-}
-
-impl<A: Armed> Armed for AsOne<A> {
-    fn tick(&mut self) -> Result<Vec<Event>> {
-        self.armed.tick()
-    }
-
-    fn stats(&self) -> Result<Vec<RuleStats>> {
-        Ok(vec![total(&self.name, &self.armed.stats()?)])
-    }
-
-    fn stop(self) -> Result<Vec<RuleStats>> {
-        Ok(vec![total(&self.name, &self.armed.stop()?)])
-    }
-}
-
 /// Armed rules that are watched: a condition that is breached ends them.
 pub(crate) struct Watched<A> {
     pub(crate) armed: A,
@@ -72,12 +52,25 @@ impl<A: Armed> Armed for Watched<A> {
         self.armed.stats()
     }
 
+    fn suspect(&mut self) -> Result<()> {
+        self.armed.suspect()
+    }
+
+    fn cause(&mut self) -> Result<Option<String>> {
+        self.armed.cause()
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        self.armed.told()
+    }
+
     fn stop(self) -> Result<Vec<RuleStats>> {
         self.armed.stop()
     }
 }
 
-fn total(name: &str, rules: &[RuleStats]) -> RuleStats {
+/// The counters of all rules as those of one.
+pub(super) fn total(name: &str, rules: &[RuleStats]) -> RuleStats {
     let mut all = RuleStats { name: name.to_owned(), ..RuleStats::default() };
     for rule in rules {
         all.egress = all.egress.plus(&rule.egress);

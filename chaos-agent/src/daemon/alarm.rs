@@ -5,11 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{book::Fault, events::Kind, keeper::Keeper, now};
+use crate::engine::{ALARM_AFTER, SUSPECT_AFTER};
 
-/// So long after a fault could begin it is asked what else it may have meant.
-const SUSPECT_AFTER: Duration = Duration::from_secs(3);
-/// So long after it could begin the alarm is raised.
-const ALARM_AFTER: Duration = Duration::from_secs(5);
 /// How often counters are looked at for it.
 const PERIOD: Duration = Duration::from_millis(250);
 

@@ -37,7 +37,7 @@ use self::{
     registry::Registration, resets::Resets, site::Site,
 };
 pub use self::{
-    probe::Unmatched,
+    probe::{ALARM_AFTER, SUSPECT_AFTER, Unmatched},
     registry::is_anybody_registered,
     stop::stop_all,
     sweep::sweep,

@@ -1,10 +1,10 @@
 //! Why a rule matches nothing: for two seconds rules in shadow look for the packets it may have meant, at other
 //! interfaces and in the other direction. They touch nothing.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use chaos_common::abi::{Count, Direction as Way};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Engine, active::Active, devices, rules, types::EngineError};
 use crate::{
@@ -14,13 +14,17 @@ use crate::{
     targets::{Resolved, subtree_ids},
 };
 
+/// So long after a fault could begin, and has matched nothing, it is asked what else it may have meant.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// So long after it could begin it is said that it has not.
+pub const ALARM_AFTER: Duration = Duration::from_secs(5);
 /// Interfaces that are looked at besides those that a rule names.
 const INTERFACES: usize = 4;
 /// Peers that are named.
 const PEERS: usize = 3;
 
 /// Where packets were looked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "cause")]
 pub enum Unmatched {
     /// Packets that would match go the other way.
@@ -28,7 +32,7 @@ pub enum Unmatched {
         /// How many in two seconds.
         packets: u64,
         /// `egress` or `ingress`.
-        direction: &'static str,
+        direction: Cow<'static, str>,
     },
     /// Packets that would match use another interface.
     WrongInterface {
@@ -118,9 +122,10 @@ impl Engine {
             if packets > 0 && found.is_none() {
                 found = Some(match &probe.interface {
                     Some(name) => Unmatched::WrongInterface { packets, interface: name.clone() },
-                    None => {
-                        Unmatched::WrongDirection { packets, direction: word(probe.spec.matching.direction) }
-                    }
+                    None => Unmatched::WrongDirection {
+                        packets,
+                        direction: word(probe.spec.matching.direction).into(),
+                    },
                 });
             }
         }

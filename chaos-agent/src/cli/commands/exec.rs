@@ -19,13 +19,14 @@ use crate::{
         hold::Armed,
         logged::Logged,
         output::{self, Stream},
+        own::Own,
         plan, privileges, remote,
         report::{End, Reporter, Started, Summary},
         resolve, rule,
-        ruleset::{AsOne, RuleSet},
+        ruleset::RuleSet,
         units,
     },
-    engine::{Engine, EngineOptions, Plan},
+    engine::{EngineOptions, Plan},
     exec::{self, ExitOutcome, Prepared},
     guard::Guard,
     targets::Target,
@@ -101,7 +102,10 @@ pub(crate) fn run(
         output::warn(&warning);
     }
     let guard = Guard::start().context("the process that cleans up after a kill cannot be started")?;
-    let options = EngineOptions { guard: Some(guard.clone()), ..plan::engine_options(&args.planning)? };
+    let options = EngineOptions {
+        guard: Some(guard.clone()),
+        ..plan::engine_options(&args.planning, &plan::settings()?)
+    };
     let ready = exec::Command::new(args.command.clone()).guarded_by(&guard).prepare()?;
     let (ended, exit) = match &agent {
         Some(client) => {
@@ -135,9 +139,8 @@ fn by_engine(
     target: &Target,
     args: &ExecArgs,
     options: &EngineOptions,
-) -> Result<Logged<AsOne<Engine>>> {
-    let armed = AsOne { name: set.name.clone(), armed: Engine::start(&set.rules, options)? };
-    Ok(Logged::begin(armed, &format!("{} on {target}", set.name), args.duration))
+) -> Result<Logged<Own>> {
+    Ok(Logged::begin(Own::start(set, options)?, &format!("{} on {target}", set.name), args.duration))
 }
 
 /// What an agent is asked for, and for how long: a command that has no time has as much as it may have.

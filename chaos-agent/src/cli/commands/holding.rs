@@ -13,12 +13,12 @@ use crate::{
         hold::{self, Armed, CONFIRM_WITHIN, Holding},
         logged::Logged,
         output::{self, Stream},
+        own::Own,
         plan, privileges, remote,
         report::{End, Reporter, Started},
-        ruleset::{AsOne, RuleSet, Watched},
+        ruleset::{RuleSet, Watched},
         world::Terminal,
     },
-    engine::Engine,
     needs,
     safety::{Risk, Watch, risk},
     spec::{Connections, Direction, RuleSpec},
@@ -51,16 +51,26 @@ pub(crate) fn run(
     }
     if let Some(client) = agent {
         let duration = args.duration_at(client)?;
-        return hold(asked, duration, || Ok(remote::hold(client, fault(duration), &set.name, duration)?));
+        return hold(asked, duration, || {
+            let mut held = remote::hold(client, fault(duration), &set.name, duration)?;
+            if args.events {
+                held.tell()?;
+            }
+            Ok(held)
+        });
     }
     privileges::require()?;
     require(set)?;
     hold(asked, args.duration(), || {
-        let engine = Engine::start(&set.rules, &plan::engine_options(&args.planning)?)
+        let settings = plan::settings()?;
+        let mut own = Own::start(set, &plan::engine_options(&args.planning, &settings))
             .with_context(|| format!("the fault `{}` could not be started", set.name))?;
+        if args.events {
+            own.tell(&settings).context("nobody could tell of packets, so the fault was ended")?;
+        }
         let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules)).collect::<Result<_>>();
         let watches = watches.context("what would abort the fault cannot be watched, so it was ended")?;
-        let armed = Watched { armed: AsOne { name: set.name.clone(), armed: engine }, watches };
+        let armed = Watched { armed: own, watches };
         Ok(Logged::begin(armed, &format!("{} on {}", set.name, set.targets()), Some(args.duration())))
     })
 }
