@@ -103,7 +103,9 @@ pub struct Row {
 /// All probes, in the order in which one thing builds on another.
 #[must_use]
 pub fn probes() -> Vec<Probe> {
-    [rights::PROBES, kernel::PROBES, network::PROBES, cgroups::PROBES, programs::PROBES].concat()
+    let others =
+        [rights::PROBES, kernel::PROBES, network::PROBES, cgroups::PROBES, programs::PROBES].concat();
+    rights::kept().chain(others).collect()
 }
 
 /// Runs probes in their order.

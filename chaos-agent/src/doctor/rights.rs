@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Need, Outcome, Probe, mend};
-use crate::lines::scheduling;
+use crate::{lines::scheduling, rights::KEPT};
 
 /// Numbers from include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
@@ -14,6 +14,28 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_BPF: u32 = 39;
+
+/// One for each capability that the agent keeps: the same list, with the same reasons.
+pub(super) fn kept() -> impl Iterator<Item = Probe> {
+    const RUN: [fn() -> Outcome; KEPT.len()] = [held::<0>, held::<1>, held::<2>, held::<3>, held::<4>];
+    KEPT.iter().zip(RUN).map(|(kept, run)| Probe {
+        name: kept.name,
+        need: if kept.is_basic { Need::Basic } else { Need::Optional },
+        purpose: "what the agent keeps",
+        run,
+    })
+}
+
+/// Whether this process has the capability of this place in the list.
+fn held<const PLACE: usize>() -> Outcome {
+    let Some(kept) = KEPT.get(PLACE) else { return Outcome::unknown("there is no such capability") };
+    if has(effective(), u32::from(kept.capability.index())) {
+        return Outcome::ok(kept.reason);
+    }
+    let short = kept.name.trim_start_matches("CAP_");
+    let why = format!("not held: {}", kept.reason);
+    Outcome::missing(why, format!("run it with sudo; in a container: docker run --cap-add {short}"))
+}
 
 pub(super) const PROBES: &[Probe] = &[
     Probe {

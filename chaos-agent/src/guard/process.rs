@@ -24,6 +24,7 @@ use crate::{
         netlink::{Netlink, NetlinkError},
         tc,
     },
+    rights,
 };
 
 /// Longest message; a job is a path (4,096 bytes at most, each written as up to six) or a few numbers.
@@ -59,6 +60,8 @@ fn become_daemon(socket: RawFd, parent: RawFd) -> io::Result<(OwnedFd, OwnedFd)>
     unsafe { libc::prctl(libc::PR_SET_NAME, c"chaos-guard".as_ptr()) };
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
+    // One that cannot let go of them can still do its work.
+    let _ = rights::keep_only_what_the_guard_needs();
     // Above the places they go to, so that neither overwrites the other.
     let socket = duplicate(socket)?;
     let parent = duplicate(parent)?;

@@ -23,6 +23,14 @@ fn this_machine_has_the_basics_and_keeps_nothing() {
         assert!(!matches!(&row.outcome, Outcome::Missing { mend, .. } if mend.is_empty()), "{row:?}");
     }
     assert!(doctor::healthy(&rows));
+    // What the agent keeps, each with its reason, whether it is held or not.
+    for kept in chaos_agent::rights::KEPT {
+        let row = rows.iter().find(|row| row.name == kept.name).unwrap();
+        let (Outcome::Ok { detail: told }
+        | Outcome::Missing { why: told, .. }
+        | Outcome::Unknown { why: told }) = &row.outcome;
+        assert!(told.contains(kept.reason), "{row:?}");
+    }
     assert_eq!(links(), before);
 }
 
