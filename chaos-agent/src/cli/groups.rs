@@ -288,11 +288,9 @@ mod tests {
     fn as_many_pairs_as_there_are_rules_and_not_one_more() {
         let members =
             |count: usize, prefix: &str| Group((0..count).map(|n| netns(&format!("{prefix}{n}"))).collect());
-        assert_eq!(
-            cut(&[members(16, "a"), members(16, "b")], &Wanted::Sides, false).unwrap().pairs.len(),
-            256
-        );
-        let error = cut(&[members(257, "a"), members(1, "b")], &Wanted::Sides, false).expect_err("too many");
-        assert!(error.what.contains("257 pairs") && error.what.contains("256 rules"), "{error}");
+        let between = |a: usize, b: usize| cut(&[members(a, "a"), members(b, "b")], &Wanted::Sides, false);
+        assert_eq!(between(64, 64).unwrap().pairs.len(), Sizes::MOST as usize);
+        let error = between(Sizes::MOST as usize + 1, 1).expect_err("too many");
+        assert!(error.what.contains("4097 pairs") && error.what.contains("4096 rules"), "{error}");
     }
 }
