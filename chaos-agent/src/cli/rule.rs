@@ -171,6 +171,14 @@ pub(crate) fn parting(mode: &str) -> Result<Faults, String> {
 
 /// Rules that make no sense end here.
 fn checked(set: RuleSet) -> Result<RuleSet> {
+    let (count, most) = (set.aborts.len(), Abort::MOST);
+    if count > most {
+        return Err(Failure::usage(format!(
+            "{count} abort conditions are too many: a fault has {most} at most"
+        ))
+        .mend("leave some out, or look at several things with one command=WORDS")
+        .into());
+    }
     for rule in &set.rules {
         validate(rule).map_err(Failure::senseless)?;
     }

@@ -77,6 +77,13 @@ fn assert_phrases(line: &str, text: &str, phrases: &[&str]) {
 }
 
 #[test]
+fn a_fault_has_so_many_abort_conditions() {
+    let line = |count: usize| format!("inject netns:a --loss 1%{}", " --abort tcp=10.0.0.1:1".repeat(count));
+    assert_eq!(rules(&line(16)).unwrap().aborts.len(), 16);
+    assert_phrases("17 times --abort", &refusal(&line(17)), &["17 abort conditions", "16 at most"]);
+}
+
+#[test]
 fn the_definition_is_sound() {
     Cli::command().debug_assert();
 }

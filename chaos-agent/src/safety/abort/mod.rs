@@ -83,6 +83,9 @@ pub(crate) enum Look {
 }
 
 impl Abort {
+    /// So many a fault: each is a thread.
+    pub(crate) const MOST: usize = 16;
+
     /// Runs a command of whoever asks, as us.
     pub(crate) const fn is_command(&self) -> bool {
         matches!(self.look, Look::Command { .. })
