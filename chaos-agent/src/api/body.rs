@@ -276,7 +276,7 @@ fn is_word(text: &str) -> bool {
 
 /// What the fields that only the agent knows look like.
 pub(super) fn own_shapes() -> [(&'static str, Value); 3] {
-    let name = json!({"type": "string", "pattern": "^[0-9]*[A-Za-z._-][A-Za-z0-9._-]*$", "maxLength": 64,
+    let name = json!({"type": "string", "pattern": "^([0-9]*[A-Za-z_-]|[0-9]+\\.|\\.+[A-Za-z0-9_-])[A-Za-z0-9._-]*$", "maxLength": 64,
         "description": "What you call it; PUT by this name replaces it", "examples": ["slow-db"]});
     let lease = json!({"type": "string", "minLength": 1, "examples": ["10s"],
         "description": "The fault ends when it is not renewed for so long"});
@@ -286,10 +286,13 @@ pub(super) fn own_shapes() -> [(&'static str, Value); 3] {
 /// A fault's name.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_word(text) && !is_number {
+    // Clients take `.` and `..` out of a path, and so would ask for something else.
+    let is_dots = text.bytes().all(|byte| byte == b'.');
+    if is_word(text) && !is_number && !is_dots {
         return Ok(text.to_owned());
     }
-    Err("a name has 1 to 64 letters, digits, dots, dashes and underscores, and is no number".to_owned())
+    Err("a name has 1 to 64 letters, digits, dots, dashes and underscores, and is neither a number nor only dots"
+        .to_owned())
 }
 
 fn accepted(is_partition: bool) -> String {

@@ -94,3 +94,13 @@ fn what_is_wrong_is_pointed_at() {
     let nothing = understand(&blue(&json!({}))).expect_err("no fault");
     assert!(serde_json::to_string(&nothing).unwrap().contains("no fault was given"));
 }
+
+#[test]
+fn a_name_is_a_word_that_a_path_can_end_in() {
+    for text in ["a", "slow-db", "7a", "1.5", ".a", "..7", "_", "-", "A.b_c-9"] {
+        assert_eq!(name(text).as_deref(), Ok(text));
+    }
+    for text in ["", "7", ".", "..", "a/b", "a b", "\u{e9}", &"x".repeat(65)] {
+        assert!(name(text).is_err(), "{text}");
+    }
+}
