@@ -65,10 +65,11 @@ impl Gate {
             .map_err(|wait| too_many(&config, wait))?;
         our_name(door, &request)?;
         no_page(request.method(), request.headers())?;
-        let has_key = matches!(door, Door::Tcp { .. }) && self.credentials.fits(key_of(request.headers()));
+        let key = key_of(request.headers());
+        let has_key = matches!(door, Door::Tcp { .. }) && self.credentials.fits(key);
         let is_open = OPEN.contains(&request.uri().path());
         if matches!(door, Door::Tcp { .. }) && !has_key && !is_open {
-            return Err(unauthorized());
+            return Err(unauthorized(key.is_some()));
         }
         let (mut parts, body) = request.into_parts();
         let bytes = whole(body, &config).await?;
@@ -155,8 +156,12 @@ fn refusal(problem: Problem) -> Refusal {
     problem.into_response().into()
 }
 
-fn unauthorized() -> Refusal {
-    let what = "over TCP a key is needed: `Authorization: Bearer KEY` or `x-chaos-key: KEY`";
+fn unauthorized(has_another: bool) -> Refusal {
+    let what = if has_another {
+        "the key that was given is not the agent's (its key_file, or CHAOS_KEY)"
+    } else {
+        "over TCP a key is needed: `Authorization: Bearer KEY` or `x-chaos-key: KEY`"
+    };
     let mut answer = Problem::new(StatusCode::UNAUTHORIZED, what).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"chaos\""));
