@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     process::Command,
     sync::{
         Arc, Mutex, PoisonError,
@@ -145,6 +146,16 @@ fn answer(message: &[u8], by: &str, asked: &Mutex<Vec<String>>) -> Option<Vec<u8
     Some(out)
 }
 
+/// The beginning of a command that finds the name servers of `resolv.conf` and `nsswitch.conf` in this folder, which
+/// only it sees.
+#[must_use]
+pub fn resolving(folder: &Path) -> Command {
+    let mounts = "for file in resolv.conf nsswitch.conf; do mount --bind \"$0/$file\" \"/etc/$file\" || exit 9; done; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", mounts]).arg(folder);
+    command
+}
+
 /// Asks one server through the C library, with a `resolv.conf` that only the asking process sees.
 #[derive(Debug)]
 pub struct Resolver<'a> {
@@ -189,9 +200,7 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// When the helper program is not built.
     pub fn command(&self, before: &[&str], name: &str) -> Result<Command> {
-        let mut command = Command::new("unshare");
-        let mounts = "for file in resolv.conf nsswitch.conf; do mount --bind \"$0/$file\" \"/etc/$file\" || exit 9; done; exec \"$@\"";
-        command.args(["--mount", "sh", "-c", mounts]).arg(self.folder.path());
+        let mut command = resolving(self.folder.path());
         command.args(before).arg(helper()?).args(["resolve", name]);
         let command = match self.cgroup {
             Some(cgroup) => cgroup.inside(command),

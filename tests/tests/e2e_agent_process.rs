@@ -4,17 +4,18 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{ErrorKind, Read as _},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use chaos_tests::{
-    api::Agent,
+    api::{Agent, Answer},
     chaos::{self, Chaos, FREED},
-    dns::{Resolver, Server},
+    dns::{Resolver, Server, resolving},
     lab::{
         alone,
         cgroup::Cgroup,
@@ -23,7 +24,7 @@ use chaos_tests::{
         shapes::{B4, Pair},
     },
     measure::connect,
-    require_root,
+    require_root, require_tools,
     snapshot::Snapshot,
 };
 use nix::sys::signal::Signal;
@@ -197,7 +198,7 @@ fn with_only_what_it_needs_every_kind_of_fault_works() {
         // Also the threads that were started since, and the guard.
         assert_eq!(has_only_what_it_needs(pid), usize::from(attach == "clsact"), "{attach}");
         agent.stop().unwrap();
-        std::thread::sleep(FREED);
+        thread::sleep(FREED);
         before.settle(&[&pair.a, &pair.b], SOON).unwrap();
     }
 }
@@ -224,6 +225,44 @@ fn one_agent_keeps_its_state_in_one_place() {
     assert!(state.join("agent.lock").exists(), "nobody could remove it");
     Agent::start("").unwrap().stop().unwrap();
     assert!(!state.join("agent.lock").exists(), "the lock is left");
+}
+
+/// Somebody's question to a name server that is silent keeps neither others nor the end waiting.
+#[test]
+fn a_silent_name_server_keeps_nobody_waiting() {
+    require_root!();
+    require_tools!("unshare");
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let _silent = pair.a.enter(|| UdpSocket::bind("127.0.0.1:53").unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:10 attempts:3\n");
+    file("nsswitch.conf", "hosts: dns\n");
+    let socket = folder.path().join("agent.sock");
+    let arguments =
+        format!("agent --json --socket {} --state-dir {}", socket.display(), folder.path().display());
+    let mut command = resolving(folder.path());
+    command.arg(chaos::binary().unwrap()).args(arguments.split(' '));
+    let mut agent = Chaos::start_command(command).unwrap();
+    let ask = |path: &str, body: &str| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let length = body.len();
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: chaos\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        stream
+    };
+    let body = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"loss": "1%"}, "duration": "1m",
+        "match": {"peer": "a.silent"}});
+    // More than there are threads for such work.
+    let asked: Vec<UnixStream> = (0..12).map(|_| ask("/v1/faults:validate", &body.to_string())).collect();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(Answer::read(ask("/v1/stop", "{\"reason\":\"a fire\"}")).unwrap().status, 200);
+    let process = agent.process();
+    process.signal(Signal::SIGTERM).unwrap();
+    let began = Instant::now();
+    assert!(process.wait(Duration::from_mins(1)).unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(8), "it waited for the name server: {:?}", began.elapsed());
+    drop(asked);
 }
 
 /// A service manager: hears until `wanted` comes; all that it heard.
@@ -285,7 +324,7 @@ fn the_service_manager_hears_of_it_and_the_watchdog_of_a_keeper_that_works() {
     // What it makes ready after its start takes a while.
     wait_until("two seconds without a wake-up", 3 * SOON, || {
         let before = switches(pid);
-        std::thread::sleep(Duration::from_secs(2));
+        thread::sleep(Duration::from_secs(2));
         switches(pid) == before
     })
     .unwrap();
