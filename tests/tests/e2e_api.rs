@@ -84,6 +84,10 @@ fn the_whole_set_changes_at_once_or_not_at_all() {
     assert!(!pair.a.reaches(B4), "the set is what it was");
     let wrong = json!({"faults": [partition(&pair.a), {"target": "netns:x", "faults": {"loss": "x"}}]});
     refused(&agent.ask("PUT", "/v1/faults", &wrong).unwrap(), 422, "/faults/1/faults/loss");
+    let named = json!({"target": format!("netns:{}", pair.a.name()), "faults": {"loss": "1%"}, "duration": "1m",
+        "name": "twin"});
+    let wrong = agent.ask("PUT", "/v1/faults", &json!({"faults": [named, named]})).unwrap();
+    refused(&wrong, 422, "/faults/1/name");
     assert_eq!(agent.ask("DELETE", "/v1/faults", &Value::Null).unwrap().body["ended"], 1);
     assert!(pair.a.reaches(B4));
     agent.stop().unwrap();

@@ -174,10 +174,15 @@ pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> A
     let body = json::read(&bytes)?;
     body::only(&body, &["faults"])?;
     let list = body.get("faults").and_then(Value::as_array).ok_or_else(|| Problem::field("/faults", FORM))?;
-    let mut news = Vec::new();
+    let mut news: Vec<NewFault> = Vec::new();
     for (index, one) in list.iter().enumerate() {
         let fault = understood(one.clone()).await;
-        news.push(fault.map_err(|problem| problem.within(&format!("/faults/{index}")))?);
+        let fault = fault.map_err(|problem| problem.within(&format!("/faults/{index}")))?;
+        if let (Some(name), Some(first)) = (&fault.name, news.iter().position(|new| new.name == fault.name)) {
+            let what = format!("`{name}` is the name of /faults/{first} already: a name means one fault");
+            return Err(Problem::field(format!("/faults/{index}/name"), what));
+        }
+        news.push(fault);
     }
     let held = handle
         .ask(move |keeper| {
