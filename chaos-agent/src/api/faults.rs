@@ -62,10 +62,8 @@ pub(super) async fn explain(State(handle): State<Handle>, bytes: Bytes) -> Answe
 
 async fn planned(handle: &Handle, bytes: &Bytes) -> Result<(NewFault, Plan), Problem> {
     let fault = understood(json::read(bytes)?).await?;
-    let name = fault.name.clone();
-    let options = handle
-        .ask(move |keeper| keeper.may_begin(name.as_deref(), None).map(|()| keeper.engine_options()))
-        .await?;
+    let new = fault.clone();
+    let options = handle.ask(move |keeper| keeper.may_hold(&new).map(|()| keeper.engine_options())).await?;
     let rules = fault.set.rules.clone();
     let planned = tokio::task::spawn_blocking(move || Engine::plan(&rules, &options)).await;
     let plan =
@@ -91,7 +89,7 @@ async fn made(handle: Handle, body: Value) -> Result<Response, Problem> {
     let fault = understood(body).await?;
     let made = handle
         .ask(move |keeper| {
-            keeper.may_begin(fault.name.as_deref(), None)?;
+            keeper.may_hold(&fault)?;
             let ids = keeper.set(vec![fault], false)?;
             keeper.show(&ids.first().copied().unwrap_or_default().to_string())
         })

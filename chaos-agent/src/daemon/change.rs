@@ -29,12 +29,7 @@ impl Keeper {
             .filter(|old| all || news.iter().any(|new| new.name.is_some() && new.name == old.new.name))
             .map(|old| old.id)
             .collect();
-        let (count, most) = (self.active() - replaced.len() + news.len(), limits().max_faults);
-        if count > most {
-            return Err(KeeperError::TooMany(count, most));
-        }
-        let places = news.iter().map(|new| new.set.rules.len()).sum();
-        let mut slots = self.book.free(places).ok_or_else(|| self.full())?.into_iter();
+        let mut slots = self.room(&news, replaced.len())?.into_iter();
         let drafts: Vec<Fault> =
             news.into_iter().map(|new| self.book.draft(new, now(), slots.by_ref())).collect();
         let rules = self.book.rules(&replaced, &drafts);
@@ -100,7 +95,25 @@ impl Keeper {
         self.hub.name(id, fault.new.name.as_deref());
         self.hub.publish(Kind::Changed, Some(id), &fault.new.set.name, Value::Null);
         self.book.change(fault, &stats);
+        self.name_packets();
         Ok(())
+    }
+
+    /// Refuses what [`Self::set`] would refuse of a new fault, beside the others, before anything is touched.
+    pub(crate) fn may_hold(&self, new: &NewFault) -> Result<(), KeeperError> {
+        self.may_begin(new.name.as_deref(), None)?;
+        self.may_watch(&new.set)?;
+        self.room(std::slice::from_ref(new), 0).map(drop)
+    }
+
+    /// Free places for the rules of these, when so many others go.
+    fn room(&self, news: &[NewFault], going: usize) -> Result<Vec<u32>, KeeperError> {
+        let (count, most) = (self.active() - going + news.len(), limits().max_faults);
+        if count > most {
+            return Err(KeeperError::TooMany(count, most));
+        }
+        let places = news.iter().map(|new| new.set.rules.len()).sum();
+        Ok(self.book.free(places).ok_or_else(|| self.full())?)
     }
 
     /// Refuses a fault while the lever is pulled, or with the name of another one than `own`.
@@ -129,11 +142,16 @@ impl Keeper {
         self.options.clone()
     }
 
-    /// Begins to watch what would abort a fault.
-    fn watch(&self, set: &RuleSet) -> Result<Vec<Watch>, KeeperError> {
+    fn may_watch(&self, set: &RuleSet) -> Result<(), KeeperError> {
         if set.aborts.iter().any(Abort::is_command) && !self.records.caller.is_root() {
             return Err(KeeperError::NotRoot);
         }
+        Ok(())
+    }
+
+    /// Begins to watch what would abort a fault.
+    fn watch(&self, set: &RuleSet) -> Result<Vec<Watch>, KeeperError> {
+        self.may_watch(set)?;
         let watches = set.aborts.iter().map(|abort| Watch::start(abort, &set.rules));
         watches.collect::<Result<_, _>>().map_err(KeeperError::Unwatchable)
     }
