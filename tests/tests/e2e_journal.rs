@@ -90,6 +90,9 @@ fn after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up() {
     let mut body = partition(&pair.a);
     body["name"] = "held".into();
     let second = agent.set(&body).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let longer = agent.ask("PATCH", "/v1/faults/held", &json!({"duration": "1m"})).unwrap();
+    assert_eq!(longer.status, 200, "{longer:?}");
     agent.kill().unwrap();
     std::thread::sleep(FREED);
 
@@ -110,6 +113,9 @@ fn after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up() {
     assert_eq!((told("started", second), told("ended", second)), (1, 1), "{audit:?}");
     let started = audit.iter().find(|line| line["fault"] == second).unwrap();
     assert!(started["until"].is_string() && started["request"]["name"] == "held", "{started}");
+    let changed = audit.iter().find(|line| line["what"] == "changed").unwrap();
+    let until = |line: &Value| line["until"].as_str().unwrap().to_owned();
+    assert!(until(changed) > until(started), "its minute began anew: {started} {changed}");
     assert_eq!((&started["who"]["via"], &started["who"]["uid"]), (&json!("unix"), &json!(0)), "{started}");
     assert_eq!(started["who"]["pid"], std::process::id(), "{started}");
     before.settle(&[&pair.a, &pair.b], SOON).unwrap();

@@ -18,6 +18,8 @@ use crate::{
 
 /// Faults that ended and are still remembered.
 const REMEMBERED: usize = 256;
+/// And so many bytes of their bodies, but the last one in any case.
+const REMEMBERED_BYTES: usize = 2 << 20;
 
 /// A fault as it was asked for, understood and allowed.
 #[derive(Clone, Debug)]
@@ -77,6 +79,8 @@ pub(crate) struct Fault {
 pub(super) struct Book {
     active: BTreeMap<u64, Fault>,
     ended: VecDeque<Fault>,
+    /// Of the bodies of those that ended.
+    ended_bytes: usize,
     next_id: u64,
     /// Slots that there are.
     capacity: u32,
@@ -85,8 +89,11 @@ pub(super) struct Book {
 impl Book {
     /// One that goes on where another ended: its faults are over, and no number is given twice.
     pub(super) fn after(former: &Recovered, capacity: u32) -> Self {
-        let ended = former.ended.iter().map(|intent| Fault::lost(intent, &former.why)).collect();
-        Self { active: BTreeMap::new(), ended, next_id: former.next_id.saturating_sub(1), capacity }
+        let mut book = Self { next_id: former.next_id.saturating_sub(1), capacity, ..Self::default() };
+        for intent in &former.ended {
+            book.remember(Fault::lost(intent, &former.why));
+        }
+        book
     }
 
     /// A fault in the next of these slots; it is not in the book yet.
@@ -149,7 +156,13 @@ impl Book {
             });
         }
         let targets = new.set.targets();
-        Some(Fault { new, ends_at, lease_until, targets, slots, armed, ..old })
+        // What other rules did not match says nothing about these.
+        let (alarm, since) = match &old.alarm {
+            alarm if slots == old.slots => (alarm.clone(), old.since),
+            Alarm::Matched => (Alarm::Matched, now),
+            Alarm::Quiet | Alarm::Suspect | Alarm::Raised(..) => (Alarm::Quiet, now),
+        };
+        Some(Fault { new, ends_at, lease_until, alarm, since, targets, slots, armed, ..old })
     }
 
     /// A fault is held in another way from now on; what the rules that are gone had counted stays.
@@ -181,9 +194,19 @@ impl Book {
     pub(super) fn end(&mut self, id: u64, why: &str, last: RuleStats) {
         let Some(mut fault) = self.active.remove(&id) else { return };
         (fault.state, fault.why, fault.last) = (State::Ended, Some(why.to_owned()), last);
+        // Nobody asks for them any more.
+        fault.armed = Vec::new();
+        (fault.new.set.rules, fault.new.set.aborts) = (Vec::new(), Vec::new());
+        self.remember(fault);
+    }
+
+    /// Of the faults that ended it forgets the first, when they are too many or too long.
+    fn remember(&mut self, fault: Fault) {
+        self.ended_bytes += fault.body_length();
         self.ended.push_back(fault);
-        if self.ended.len() > REMEMBERED {
-            self.ended.pop_front();
+        while self.ended.len() > REMEMBERED || (self.ended_bytes > REMEMBERED_BYTES && self.ended.len() > 1) {
+            let Some(first) = self.ended.pop_front() else { return };
+            self.ended_bytes -= first.body_length();
         }
     }
 
@@ -242,6 +265,7 @@ impl Fault {
 
     /// As it is written down.
     pub(super) fn written(&self) -> Written<'_> {
+        let now = SystemTime::now();
         Written {
             id: self.id,
             name: self.new.name.as_deref(),
@@ -251,6 +275,7 @@ impl Fault {
             started: self.started,
             duration: self.new.duration,
             ends_at: self.ends_at,
+            until: now.checked_add(self.ends_at.saturating_sub(super::now())).unwrap_or(now),
         }
     }
 
@@ -261,6 +286,11 @@ impl Fault {
         }
         let before = RuleStats { name: self.new.set.name.clone(), ..self.before.clone() };
         self.slots.iter().fold(before, |all, slot| sum(&all, by_slot.get(slot)))
+    }
+
+    /// Bytes of the body it came in.
+    fn body_length(&self) -> usize {
+        self.new.body.to_string().len()
     }
 
     fn armed_in(&self, slot: u32) -> Option<&RuleSpec> {
@@ -327,3 +357,6 @@ fn the_rest(rule: &RuleSpec, fault: &Fault, now: Duration) -> RuleSpec {
     };
     RuleSpec { schedule, ..rule.clone() }
 }
+
+#[cfg(test)]
+mod tests;

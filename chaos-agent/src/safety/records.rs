@@ -40,6 +40,8 @@ pub(crate) struct Written<'a> {
     pub(crate) duration: Duration,
     /// Until when, by the boot clock.
     pub(crate) ends_at: Duration,
+    /// Until when, by the wall clock; a change may have put it off.
+    pub(crate) until: SystemTime,
 }
 
 impl Records {
@@ -95,14 +97,13 @@ impl Records {
 
     /// It is held from now on, or in another way.
     pub(crate) fn started(&mut self, what: Deed, fault: Written<'_>) {
-        let until = fault.started.checked_add(fault.duration);
         let who = self.caller.clone();
         self.log(&Entry {
             fault: Some(fault.id),
             name: fault.name,
             does: fault.does,
             request: fault.request,
-            until: until.map(|until| humantime::format_rfc3339_millis(until).to_string()),
+            until: Some(humantime::format_rfc3339_millis(fault.until).to_string()),
             ..Entry::new(what, &who)
         });
     }
