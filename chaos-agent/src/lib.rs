@@ -25,3 +25,13 @@ mod table;
 pub mod targets;
 pub mod telemetry;
 pub mod validate;
+
+/// Reads bytes as the body of a fault, for the fuzz target in `fuzz/`.
+///
+/// # Panics
+/// When it finds something that must not be: the reading panics, or what is said to be wrong is not there.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub fn fuzz_body(bytes: &[u8]) {
+    api::check_body(bytes);
+}

@@ -308,6 +308,8 @@ fn unknown(key: &str, place: &str, accepted: &str) -> Problem {
     )
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod check;
 #[cfg(test)]
 mod mutations;
 

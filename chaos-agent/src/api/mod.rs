@@ -34,6 +34,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+#[cfg(feature = "fuzz")]
+pub(crate) use self::body::check::check as check_body;
 pub(crate) use self::body::{PARTITION, WHEN};
 pub(crate) use self::caller::Caller;
 pub(crate) use self::serve::{Listener, serve};
