@@ -71,7 +71,9 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Kubernetes(options) => kubernetes::run(&options),
-        Command::KubernetesTrial(options) => kubernetes::trial::run(&options),
+        Command::KubernetesTrial(options) => {
+            return kubernetes::trial::run(&options).unwrap_or_else(|error| failure(&error));
+        }
         Command::KubernetesNode => {
             kubernetes::node::run();
             Ok(())
@@ -82,11 +84,13 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(&error),
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// The root of the repository; xtask only ever runs from a checkout.

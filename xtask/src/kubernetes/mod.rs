@@ -7,13 +7,12 @@ pub(crate) mod trial;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     dist::{self, Profile},
     packages,
     privilege::Privilege,
-    process,
 };
 
 /// What gives pods their network.
@@ -39,8 +38,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => dist::build(&root, Profile::Quick)?.path,
     };
     let privilege = Privilege::find("starting a Kubernetes node").map_err(anyhow::Error::msg)?;
-    try_on(privilege, &folder, &chaos)
+    match try_on(privilege, &folder, &chaos)? {
+        Tried::Passed => Ok(()),
+        Tried::NoNode => bail!("the node did not start"),
+    }
 }
+
+/// How far the trial came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// To its end.
+    Passed,
+    /// Not to its beginning: there was no node to try anything on, which says nothing of ours.
+    NoNode,
+}
+
+/// What the trial exits with then (`EX_UNAVAILABLE` of sysexits(3)).
+const NO_NODE: u8 = 69;
 
 /// Why the trial cannot be made here, or the folder of the script.
 pub(crate) fn ability(root: &Path) -> Result<PathBuf, String> {
@@ -63,11 +77,16 @@ pub(crate) fn ability(root: &Path) -> Result<PathBuf, String> {
 }
 
 /// The trial, as root.
-pub(crate) fn try_on(privilege: Privilege, folder: &Path, chaos: &Path) -> Result<()> {
+pub(crate) fn try_on(privilege: Privilege, folder: &Path, chaos: &Path) -> Result<Tried> {
     let program = std::env::current_exe()?;
     let mut command = privilege.command("env");
     let path = std::env::var("PATH").unwrap_or_default();
     command.arg(format!("PATH={path}:/usr/sbin:/sbin")).arg(program);
     command.arg("kubernetes-trial").arg("--cluster").arg(folder).arg("--chaos").arg(chaos);
-    process::run(&mut command).context("the trial on the node")
+    let status = command.status().context("the trial on the node")?;
+    if status.code() == Some(NO_NODE.into()) {
+        return Ok(Tried::NoNode);
+    }
+    ensure!(status.success(), "the trial on the node: {status}");
+    Ok(Tried::Passed)
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::cluster::Cluster;
+use super::{NO_NODE, cluster::Cluster};
 use crate::{
     image::Image,
     manifest::{self, Container},
@@ -33,10 +34,16 @@ pub(crate) struct Options {
 }
 
 /// Starts a node, tries, ends the node.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let begun = Instant::now();
     let say = |what: &str| println!("  {:6.1} s  {what}", begun.elapsed().as_secs_f64());
-    let cluster = Cluster::up(&options.cluster)?;
+    let cluster = match Cluster::up(&options.cluster) {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(NO_NODE.into());
+        }
+    };
     say("the node is ready");
     let trial = Trial::new(cluster, &options.chaos)?;
     say("the image is loaded; redis and its two clients run");
@@ -75,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     trial.left_nothing(&before)?;
     ensure!(trial.talks("hit") && trial.talks("spared"), "redis is not back");
     say("nothing is left on the node");
-    trial.cluster.down()
+    trial.cluster.down().map(|()| ExitCode::SUCCESS)
 }
 
 struct Trial {

@@ -13,7 +13,7 @@ use crate::{
     cargo,
     dist::{self, Profile},
     image::Image,
-    kubernetes,
+    kubernetes::{self, Tried},
     manifest::{self, Container},
     packages,
     privilege::Privilege,
@@ -66,8 +66,12 @@ pub(super) fn node(session: &mut Session, report: &mut Report) {
         Err(error) => return report.fail(format!("the static binary: {error:#}")),
     };
     report.check(&format!("the static binary: {}", chaos.in_words()), Ok(()));
-    let tried = kubernetes::try_on(privilege, &folder, &chaos.path);
-    report.check("the DaemonSet on a node", tried);
+    match kubernetes::try_on(privilege, &folder, &chaos.path) {
+        Ok(Tried::NoNode) => {
+            report.skip("the DaemonSet on a node: no node could be started, see above".to_owned());
+        }
+        tried => report.check("the DaemonSet on a node", tried.map(drop)),
+    }
 }
 
 /// A virtual environment in the build folder, made once.
