@@ -96,9 +96,7 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
     let only = only::take(&config.state_dir)?;
     // What a service manager, a port or a group asked for is made. There is no other thread yet: a set is a thread's.
     rights::keep_only_what_is_needed().context("letting go of capabilities")?;
-    let begun = safety::begin(&config.state_dir, config.audit_log.as_deref()).map_err(|error| {
-        Failure::refused(error.to_string()).mend("use that one, end it, or choose another --state-dir")
-    })?;
+    let begun = safety::begin(&config.state_dir, config.audit_log.as_deref());
     for note in &begun.1.notes {
         tracing::warn!("{note}");
     }

@@ -22,26 +22,20 @@ pub(crate) use self::{
     audit::Deed,
     caller::{CALLER, Caller},
     command::CommandLog,
-    journal::{Intent, JournalError},
+    journal::Intent,
     limits::{Limits, limits},
     records::{Records, Written},
     recover::Recovered,
     risk::{Risk, risk},
 };
 
-/// Takes the folder of the state, and ends what an agent before that was killed has left.
-///
-/// # Errors
-/// Another agent has the folder.
-pub(crate) fn begin(
-    state_dir: &Path,
-    audit_log: Option<&Path>,
-) -> Result<(Records, Recovered), JournalError> {
-    let (journal, former, told) = journal::Journal::open(state_dir)?;
+/// Ends what an agent before that was killed has left. The folder of the state is ours alone.
+pub(crate) fn begin(state_dir: &Path, audit_log: Option<&Path>) -> (Records, Recovered) {
+    let (journal, former, told) = journal::Journal::open(state_dir);
     let mut recovered = recover::recover(&former, journal.boot());
     recovered.next_id = former.next_id;
     recovered.notes.extend(told);
     let mut records = Records::new(journal, audit::Audit::new(audit_log, state_dir));
     records.begin(&former, &recovered.why);
-    Ok((records, recovered))
+    (records, recovered)
 }

@@ -12,15 +12,13 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::mpsc::{self, SyncSender},
     thread,
 };
-
-use nix::fcntl::{Flock, FlockArg};
 
 use super::append::Appender;
 
@@ -30,27 +28,12 @@ const NAME: &str = "journal";
 /// It is written anew when it is longer than this, bytes.
 const LONG: u64 = 1 << 20;
 
-/// Why there is no journal.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JournalError {
-    /// Another agent uses the folder.
-    #[error("an agent uses {} already: process {pid}", .folder.display())]
-    Taken {
-        /// The folder.
-        folder: PathBuf,
-        /// Its process, as far as it said.
-        pid: String,
-    },
-}
-
 /// The journal of this agent.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     boot: String,
     file: Option<File>,
-    /// Held as long as we live.
-    _lock: Option<Flock<File>>,
     disk: Option<SyncSender<File>>,
     open: BTreeMap<u64, Intent>,
     next_id: u64,
@@ -59,38 +42,22 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Takes the folder, and reads what the agent before has left there. What cannot be made or read counts as not
-    /// there; the sentence says what.
-    ///
-    /// # Errors
-    /// Another agent has the folder.
-    pub(crate) fn open(folder: &Path) -> Result<(Self, Former, Option<String>), JournalError> {
+    /// Reads what the agent before has left in the folder, which is ours alone (`daemon::only`). What cannot be read
+    /// counts as not there; the sentence says what.
+    pub(crate) fn open(folder: &Path) -> (Self, Former, Option<String>) {
         let path = folder.join(NAME);
-        let prepared = DirBuilder::new().recursive(true).mode(0o750).create(folder).and_then(|()| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o640)
-                .open(folder.join("lock"))
-        });
-        let (lock, mut trouble) = match prepared {
-            Ok(file) => (Some(take(file, folder)?), None),
-            Err(error) => (None, Some(error)),
-        };
+        let mut trouble = None;
         let mut bytes = Vec::new();
         if let Err(error) = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes))
             && error.kind() != io::ErrorKind::NotFound
         {
-            trouble.get_or_insert(error);
+            trouble = Some(error);
         }
         let former = Former::read(&bytes);
         let journal = Self {
             path,
             boot: boot_id(),
             file: None,
-            _lock: lock,
             disk: syncer(),
             open: BTreeMap::new(),
             next_id: former.next_id,
@@ -98,7 +65,7 @@ impl Journal {
             appender: Appender::default(),
         };
         let told = trouble.map(|error| format!("the state in {} cannot be kept: {error}", folder.display()));
-        Ok((journal, former, told))
+        (journal, former, told)
     }
 
     /// Which boot this is.
@@ -202,21 +169,6 @@ impl Journal {
     /// A sentence when something failed, and the time before it did not.
     fn told(&mut self, written: io::Result<()>) -> Option<String> {
         self.appender.told("journal", &self.path, written)
-    }
-}
-
-fn take(file: File, folder: &Path) -> Result<Flock<File>, JournalError> {
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            // For people; the lock is what counts.
-            let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-            Ok(lock)
-        }
-        Err((mut file, _)) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            Err(JournalError::Taken { folder: folder.to_owned(), pid })
-        }
     }
 }
 

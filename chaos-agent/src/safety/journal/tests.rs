@@ -25,7 +25,9 @@ fn begin(next_id: u64) -> Record {
 }
 
 fn folder(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("chaos-journal-{}-{name}", std::process::id()))
+    let folder = std::env::temp_dir().join(format!("chaos-journal-{}-{name}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// Some history: numbers above 0 begin a fault, others end the one before.
@@ -91,22 +93,21 @@ proptest! {
 #[test]
 fn the_next_agent_knows_what_is_open_and_no_number_is_given_twice() {
     let folder = folder("next");
-    let (mut journal, former, told) = Journal::open(&folder).unwrap();
+    let (mut journal, former, told) = Journal::open(&folder);
     assert_eq!((former.next_id, told), (1, None));
     assert_eq!(journal.begin(), None);
     assert_eq!(journal.intend(vec![intent(1), intent(2)]), None);
     assert_eq!(journal.made(vec![1, 2], vec!["va in blue".to_owned()]), None);
     assert_eq!(journal.ended(vec![1], "deleted"), None);
-    assert!(matches!(Journal::open(&folder), Err(JournalError::Taken { .. })), "one agent a folder");
     drop(journal);
-    let (mut journal, former, _) = Journal::open(&folder).unwrap();
+    let (mut journal, former, _) = Journal::open(&folder);
     assert_eq!(former.open.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from([2]));
     assert_eq!((former.next_id, former.boot.as_str()), (3, journal.boot()));
     assert_eq!((former.things.len(), former.is_closed), (1, false));
     assert_eq!(journal.begin(), None);
     assert_eq!(journal.close(), None);
     drop(journal);
-    let (_, former, _) = Journal::open(&folder).unwrap();
+    let (_, former, _) = Journal::open(&folder);
     assert!(former.is_closed && former.open.is_empty() && former.next_id == 3);
     fs::remove_dir_all(&folder).unwrap();
 }
@@ -114,7 +115,7 @@ fn the_next_agent_knows_what_is_open_and_no_number_is_given_twice() {
 #[test]
 fn a_long_one_is_written_anew_and_forgets_nothing_that_is_open() {
     let folder = folder("long");
-    let (mut journal, ..) = Journal::open(&folder).unwrap();
+    let (mut journal, ..) = Journal::open(&folder);
     journal.begin();
     journal.intend(vec![intent(1)]);
     let long = "x".repeat(10_000);
@@ -124,7 +125,7 @@ fn a_long_one_is_written_anew_and_forgets_nothing_that_is_open() {
     }
     drop(journal);
     assert!(fs::metadata(folder.join(NAME)).unwrap().len() < LONG + 20_000);
-    let (_, former, _) = Journal::open(&folder).unwrap();
+    let (_, former, _) = Journal::open(&folder);
     assert_eq!((former.open.len(), former.next_id), (1, 400));
     fs::remove_dir_all(&folder).unwrap();
 }
@@ -132,13 +133,12 @@ fn a_long_one_is_written_anew_and_forgets_nothing_that_is_open() {
 #[test]
 fn an_empty_file_and_a_folder_that_is_a_file_are_no_journal() {
     let folder = folder("empty");
-    fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(NAME), "").unwrap();
-    let (_, former, told) = Journal::open(&folder).unwrap();
+    let (_, former, told) = Journal::open(&folder);
     assert_eq!((former, told), (Former { next_id: 1, ..Former::default() }, None));
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "").unwrap();
-    let (mut journal, _, told) = Journal::open(&folder).unwrap();
+    let (mut journal, _, told) = Journal::open(&folder);
     assert!(told.is_some() && journal.begin().is_some(), "it is said");
     assert!(journal.intend(vec![intent(1)]).is_none() && journal.failures() == 2, "once");
     fs::remove_file(&folder).unwrap();
