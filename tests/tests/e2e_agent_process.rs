@@ -27,7 +27,14 @@ use chaos_tests::{
     require_root, require_tools,
     snapshot::Snapshot,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{
+        ptrace,
+        signal::Signal,
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -265,6 +272,29 @@ fn a_silent_name_server_keeps_nobody_waiting() {
     drop(asked);
 }
 
+/// A thread of a process that stands still; the others go on. It goes on when this is dropped.
+struct Hung(Pid);
+
+impl Hung {
+    /// The thread of this name.
+    fn stop(pid: Pid, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let is_it = |task: &fs::DirEntry| of_status(&task.path().join("status"), "Name") == name;
+        let task = tasks.filter(is_it).map(|task| task.file_name().into_string().unwrap()).next().unwrap();
+        let task = Pid::from_raw(task.parse().unwrap());
+        ptrace::seize(task, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(task).unwrap();
+        waitpid(task, Some(WaitPidFlag::__WALL)).unwrap();
+        Self(task)
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
 /// A service manager: hears until `wanted` comes; all that it heard.
 fn hear(manager: &UnixDatagram, wanted: &str) -> String {
     let (mut heard, mut bytes) = (String::new(), [0; 4096]);
@@ -307,6 +337,18 @@ fn the_service_manager_hears_of_it_and_the_watchdog_of_a_keeper_that_works() {
         hear(&manager, "WATCHDOG=1");
     }
     assert!(begun.elapsed() > Duration::from_millis(400), "three times in its time: {:?}", begun.elapsed());
+    {
+        let _hung = Hung::stop(agent.process().pid(), "chaos-keeper");
+        // One that was on its way.
+        thread::sleep(Duration::from_millis(300));
+        while manager.recv(&mut [0; 64]).is_ok() {}
+        // The rest of the agent works, and says nothing for longer than the manager would wait.
+        let until = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < until {
+            assert!(manager.recv(&mut [0; 64]).is_err(), "a keeper that hangs is said to work");
+        }
+    }
+    hear(&manager, "WATCHDOG=1");
     agent.process().signal(Signal::SIGHUP).unwrap();
     let heard = hear(&manager, "READY=1");
     assert!(heard.contains("RELOADING=1") && heard.contains("MONOTONIC_USEC="), "{heard}");
