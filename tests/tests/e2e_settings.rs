@@ -45,6 +45,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("max_targets", "e2e_settings.rs", "how_long_and_how_far_a_fault_may_go"),
     ("state_dir", "e2e_agent_process.rs", "one_agent_keeps_its_state_in_one_place"),
     ("audit_log", "e2e_journal.rs", "after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up"),
+    ("abort.commands", "e2e_settings.rs", "commands_of_abort_conditions_are_roots_or_nobodys"),
     ("limits.body_bytes", "e2e_access_tcp.rs", "bodies_requests_and_connections_are_limited"),
     ("limits.requests_per_second", "e2e_access_tcp.rs", "bodies_requests_and_connections_are_limited"),
     ("limits.connections", "e2e_access_tcp.rs", "bodies_requests_and_connections_are_limited"),
@@ -146,6 +147,29 @@ fn as_many_rules_as_there_are_places() {
     agent.stop().unwrap();
     let agent = Agent::start("--max-faults 4096 --max-rules 300").unwrap();
     assert_eq!(put(&agent, 257).status, 200);
+    agent.stop().unwrap();
+}
+
+#[test]
+fn commands_of_abort_conditions_are_roots_or_nobodys() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.toml");
+    fs::write(&file, "[abort]\ncommands = \"nobody\"\n").unwrap();
+    let mut agent = Agent::start(&format!("--config {}", file.display())).unwrap();
+    let mut body = loss(&pair, "1m");
+    body["abort"] = json!(["command=true"]);
+    let posted = |agent: &Agent, body: &Value| agent.ask("POST", "/v1/faults", body).unwrap();
+    let refused = posted(&agent, &body);
+    assert!(refused.status == 403 && refused.body.to_string().contains("abort.commands"), "{refused:?}");
+    let mut other = body.clone();
+    other["abort"] = json!(["retransmits=+50%"]);
+    assert_eq!(posted(&agent, &other).status, 201, "conditions that run nothing are everybody's");
+    fs::write(&file, "").unwrap();
+    agent.chaos().process().signal(Signal::SIGHUP).unwrap();
+    wait_until("root may again", SOON, || posted(&agent, &body).status == 201).unwrap();
     agent.stop().unwrap();
 }
 

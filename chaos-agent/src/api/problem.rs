@@ -109,7 +109,7 @@ impl From<KeeperError> for Problem {
         let status = match &error {
             KeeperError::Unknown(_) => StatusCode::NOT_FOUND,
             KeeperError::Over(_) => StatusCode::GONE,
-            KeeperError::NotRoot => StatusCode::FORBIDDEN,
+            KeeperError::NotRoot | KeeperError::NoCommands => StatusCode::FORBIDDEN,
             KeeperError::Unwatchable(_) | KeeperError::TooMany(..) | KeeperError::Changed => {
                 StatusCode::CONFLICT
             }

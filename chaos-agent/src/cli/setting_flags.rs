@@ -16,6 +16,7 @@ impl Args for SettingFlags {
         let own = SETTINGS.iter().filter(|setting| setting.name != LOG_LEVEL);
         own.fold(command.next_help_heading("Settings"), |command, setting| {
             let heading = match setting.name.split_once('.') {
+                Some(("abort", _)) => "Abort conditions",
                 Some(("limits", _)) => "Limits",
                 Some(("log", _)) => "Output",
                 Some(("events", _)) => "Events",

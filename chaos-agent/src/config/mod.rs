@@ -16,7 +16,7 @@ use self::value::{Kind, Protected, Value};
 pub(crate) use self::{
     live::{Live, Reloaded},
     load::{ConfigError, Loaded, Sources},
-    value::LogLevel,
+    value::{AbortCommands, LogLevel},
 };
 use crate::{
     datapath::Sizes,
@@ -142,6 +142,8 @@ settings! {
         "Where it remembers what it made; one agent at a time";
     "audit_log" Start audit_log: Option<PathBuf> = None;
         "The file to which every change of faults is appended: who, from where, what, when, until, why it ended";
+    "abort.commands" Reload abort_commands: AbortCommands = AbortCommands::Root;
+        "Who may have a fault watched by a command, over the API: it runs as root";
     "limits.body_bytes" Reload limits_body_bytes: u32 = 1 << 20;
         "The longest body of a request";
     "limits.requests_per_second" Reload limits_requests_per_second: u32 = 1000;

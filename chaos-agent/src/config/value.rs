@@ -50,6 +50,15 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
+/// Who may ask for a condition that runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AbortCommands {
+    /// Root, over the Unix socket.
+    Root,
+    /// Nobody; on the command line, working alone, root still can.
+    Nobody,
+}
+
 /// What no fault touches: addresses, and of them one port or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Protected {
@@ -200,20 +209,43 @@ impl Value for Duration {
     }
 }
 
+/// One of a few words.
+fn word<T: ValueEnum>(text: &str) -> Result<T, String> {
+    let names = || {
+        let all = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        all.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
+    };
+    T::from_str(text, false).map_err(|_| format!("write one of {}", names()))
+}
+
+/// The word, as in a TOML file.
+fn quoted_word(value: &impl ValueEnum) -> String {
+    quoted(value.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+}
+
 impl Value for LogLevel {
     const KIND: Kind = Kind::Text;
     const FORM: &'static str = "LEVEL";
 
     fn read(text: &str) -> Result<Self, String> {
-        let names = || {
-            let all = Self::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-            all.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
-        };
-        <Self as ValueEnum>::from_str(text, false).map_err(|_| format!("write one of {}", names()))
+        word(text)
     }
 
     fn toml(&self) -> String {
-        quoted(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+        quoted_word(self)
+    }
+}
+
+impl Value for AbortCommands {
+    const KIND: Kind = Kind::Text;
+    const FORM: &'static str = "root|nobody";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn toml(&self) -> String {
+        quoted_word(self)
     }
 }
 
@@ -278,6 +310,7 @@ mod tests {
             (u32::read("-1").err(), "from 0"),
             (Duration::read("0s").err(), "more than 0"),
             (LogLevel::read("loud").err(), "off, error, warn"),
+            (AbortCommands::read("all").err(), "root, nobody"),
             (<Vec<u16>>::read("22,x").err(), "`x`"),
             (<Vec<Protected>>::read("10.0.0.300").err(), "10.0.0.0/8"),
         ] {

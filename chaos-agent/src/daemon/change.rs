@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     cli::RuleSet,
-    engine::{EngineError, EngineOptions},
+    config::AbortCommands,
+    engine::{Engine, EngineError, EngineOptions, Protection},
     safety::{Abort, Deed, Watch, limits},
     spec::RuleSpec,
 };
@@ -142,9 +143,27 @@ impl Keeper {
         self.options.clone()
     }
 
+    /// These settings have changed.
+    ///
+    /// # Errors
+    /// What is protected could not be; faults go on as they were.
+    pub(super) fn configure(&mut self, changed: &[&str]) -> Result<(), KeeperError> {
+        if changed.iter().any(|name| name.starts_with("events.")) {
+            // Whoever listens still does, and is told anew.
+            self.engine.as_mut().into_iter().for_each(Engine::hush);
+        }
+        let protection = Protection::from(self.config.now().as_ref());
+        self.options.protection.clone_from(&protection);
+        Ok(self.engine.as_mut().map_or(Ok(()), |engine| engine.protect_also(protection))?)
+    }
+
     fn may_watch(&self, set: &RuleSet) -> Result<(), KeeperError> {
-        if set.aborts.iter().any(Abort::is_command) && !self.records.caller.is_root() {
-            return Err(KeeperError::NotRoot);
+        if set.aborts.iter().any(Abort::is_command) {
+            match self.config.now().abort_commands {
+                AbortCommands::Nobody => return Err(KeeperError::NoCommands),
+                AbortCommands::Root if !self.records.caller.is_root() => return Err(KeeperError::NotRoot),
+                AbortCommands::Root => {}
+            }
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Live,
-    engine::{Engine, EngineError, EngineOptions, Prepared, Protection, RuleStats},
+    engine::{Engine, EngineError, EngineOptions, Prepared, RuleStats},
     safety::{Caller, Deed, Records, Recovered, Watch},
     telemetry::Ledger,
 };
@@ -53,6 +53,11 @@ pub(crate) enum KeeperError {
         "a command of an abort condition runs as root, so only root may ask for one, over the Unix socket or on the command line"
     )]
     NotRoot,
+    /// No condition may run a command.
+    #[error(
+        "this agent runs no commands for abort conditions (setting abort.commands): use http=, tcp= or a counter"
+    )]
+    NoCommands,
     /// What would abort a fault cannot be watched.
     #[error("what would abort the fault cannot be watched: {0:#}")]
     Unwatchable(anyhow::Error),
@@ -204,20 +209,6 @@ impl Keeper {
             result.inspect_err(|error| tracing::warn!("nothing could be prepared: {error}")).ok()
         });
         Engine::start_with(prepared, &[], &self.options)
-    }
-
-    /// These settings have changed.
-    ///
-    /// # Errors
-    /// What is protected could not be; faults go on as they were.
-    pub(super) fn configure(&mut self, changed: &[&str]) -> Result<(), KeeperError> {
-        if changed.iter().any(|name| name.starts_with("events.")) {
-            // Whoever listens still does, and is told anew.
-            self.engine.as_mut().into_iter().for_each(Engine::hush);
-        }
-        let protection = Protection::from(self.config.now().as_ref());
-        self.options.protection.clone_from(&protection);
-        Ok(self.engine.as_mut().map_or(Ok(()), |engine| engine.protect_also(protection))?)
     }
 
     fn look_after(&mut self) {
