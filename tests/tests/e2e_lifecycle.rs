@@ -89,7 +89,7 @@ fn killed_with_tcx_nothing_is_left_a_moment_later() {
         process.signal(Signal::SIGKILL).unwrap();
         process.wait(Duration::from_secs(1)).unwrap();
         thread::sleep(chaos::FREED);
-        let settled = before.settle(&namespaces, Duration::from_secs(1));
+        let settled = before.settle(&namespaces, Duration::from_secs(2));
         settled.unwrap_or_else(|error| panic!("round {round}, `{rule}` killed after {life:?}: {error}"));
     }
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
