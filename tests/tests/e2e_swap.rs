@@ -137,3 +137,29 @@ fn every_seventh_stays_unbroken_under_swaps() {
     assert_eq!(arrived.len(), wanted.len());
     assert!(arrived == wanted, "exactly every seventh is missing, and none overtook another");
 }
+
+/// What ends a rule when the set cannot be changed; the same rule in the same place is another one then.
+#[test]
+fn a_rule_that_is_ended_in_place_is_over_and_can_come_again() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let pair = Pair::new().unwrap();
+    let receiver = pair.b.enter(|| UdpSocket::bind((B4, PORT))).unwrap().unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let sender = pair.a.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    let arrives = || {
+        sender.send_to(b"?", (B4, PORT)).unwrap();
+        receiver.recv(&mut [0; 8]).is_ok()
+    };
+    let cut = rule(&pair, PORT, &faults("partition", ""), Limits::default());
+    let mut engine = Engine::start(std::slice::from_ref(&cut), &EngineOptions::default()).unwrap();
+    assert!(!arrives(), "cut off");
+    engine.end_in_place(&[0]);
+    assert!(arrives(), "ended where it is");
+    // A lease that is renewed, and tables that are written again, do not bring it back.
+    engine.tick().unwrap();
+    assert!(arrives(), "still ended");
+    engine.place(&[(0, cut)]).unwrap();
+    assert!(!arrives(), "cut off anew");
+    engine.stop().unwrap();
+}

@@ -106,18 +106,20 @@ pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Starts the thread.
+/// Starts the thread; what is returned last is closed when it ends, however it does.
 pub(super) fn start(
     options: EngineOptions,
     config: Live,
     hub: Hub,
     (records, former): (Records, Recovered),
-) -> io::Result<(Handle, JoinHandle<()>)> {
+) -> io::Result<(Handle, JoinHandle<()>, oneshot::Receiver<()>)> {
     for fault in &former.ended {
         hub.publish(Kind::Ended, Some(fault.id), &former.why, Value::Null);
     }
     let (sender, inbox) = mpsc::channel();
+    let (lives, gone) = oneshot::channel();
     let thread = thread::Builder::new().name("chaos-keeper".to_owned()).spawn(move || {
+        let _lives: oneshot::Sender<()> = lives;
         Keeper {
             book: Book::after(&former, options.sizes.rules()),
             options: EngineOptions { linger: LINGER, protection: config.now().as_ref().into(), ..options },
@@ -136,7 +138,7 @@ pub(super) fn start(
         }
         .run(&inbox);
     })?;
-    Ok((Handle(sender), thread))
+    Ok((Handle(sender), thread, gone))
 }
 
 impl Handle {
@@ -275,6 +277,17 @@ impl Keeper {
     fn remove_all(&mut self, ids: &[u64], why: &str) -> Result<(), KeeperError> {
         let rules = self.book.rules(ids, &[]);
         let removed = self.engine.as_mut().map_or(Ok(()), |engine| engine.place(&rules));
+        if let (Some(engine), Err(_)) = (&mut self.engine, &removed) {
+            // They are over all the same; the next change takes them away.
+            let slots: Vec<u32> = self
+                .book
+                .active()
+                .filter(|one| ids.contains(&one.id))
+                .flat_map(Fault::slots)
+                .copied()
+                .collect();
+            engine.end_in_place(&slots);
+        }
         let stats = self.by_slot();
         for id in ids {
             self.note_end(*id, why, &stats);

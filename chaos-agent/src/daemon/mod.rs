@@ -92,8 +92,9 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
         }
         None => None,
     };
-    let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
+    // Before the socket, which only one may make: of two that start at once the other would remove it.
     let only = only::take(&config.state_dir)?;
+    let (socket, listener) = socket::listen(&config.socket, &config.socket_group)?;
     // What a service manager, a port or a group asked for is made. There is no other thread yet: a set is a thread's.
     rights::keep_only_what_is_needed().context("letting go of capabilities")?;
     let begun = safety::begin(&config.state_dir, config.audit_log.as_deref());
@@ -101,7 +102,7 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
         tracing::warn!("{note}");
     }
     let hub = Hub::new();
-    let (handle, thread) =
+    let (handle, thread, mut gone) =
         keeper::start(engine, live.clone(), hub.clone(), begun).context("starting the keeper's thread")?;
     let reloads =
         tokio::spawn(reload::at(hangup, live.clone(), handle.clone(), credentials.clone(), hub.clone()));
@@ -122,6 +123,8 @@ async fn serve(live: &Live, engine: EngineOptions, ready: impl FnOnce(&Listening
     tokio::select! {
         _ = &mut serving => {}
         () = ended => {}
+        // Nobody would keep the faults, or make new ones; whoever manages us starts us again.
+        _ = &mut gone => tracing::error!("the thread that keeps the faults has failed; they are over"),
     }
     reloads.abort();
     manager::stopping();

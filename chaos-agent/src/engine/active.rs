@@ -36,6 +36,8 @@ pub(super) struct Active {
     pub(super) budget: Budget,
     pub(super) armed_ns: u64,
     pub(super) expires_ns: u64,
+    /// It was ended where it is ([`super::Engine::end_in_place`]), and is no longer anybody's.
+    pub(super) is_over: bool,
 }
 
 /// Where a rule applies in one namespace, and to whom there.
@@ -54,7 +56,16 @@ impl Active {
         budget.admit(&target);
         budget.check(&spec.target.to_string())?;
         let now = boot_ns();
-        Ok(Self { spec: spec.clone(), slot, target, peer, budget, armed_ns: now, expires_ns: now })
+        Ok(Self {
+            spec: spec.clone(),
+            slot,
+            target,
+            peer,
+            budget,
+            armed_ns: now,
+            expires_ns: now,
+            is_over: false,
+        })
     }
 
     /// Where it applies has been looked at again.

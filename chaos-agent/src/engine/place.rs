@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Engine,
     active::Active,
+    clock::boot_ns,
     site::Site,
     types::{EngineError, Protection},
 };
@@ -67,7 +68,9 @@ impl Engine {
             return Err(EngineError::Refused(format!("no slot {slot}; there are {capacity}")));
         }
         let is_of = |active: &Active, (slot, spec): &(u32, RuleSpec)| {
-            active.slot == *slot && active.spec == lasting(spec, active.spec.schedule.duration)
+            active.slot == *slot
+                && !active.is_over
+                && active.spec == lasting(spec, active.spec.schedule.duration)
         };
         self.targets.begin();
         let mut fresh = Vec::new();
@@ -100,6 +103,17 @@ impl Engine {
             tracing::error!("going back to the faults as they were: {also}");
         }
         Err(error)
+    }
+
+    /// Ends the rules in these slots where they are: nothing can go wrong with that. They take their places until
+    /// the set is changed.
+    pub fn end_in_place(&mut self, slots: &[u32]) {
+        let now_ns = boot_ns();
+        for active in self.actives.iter_mut().filter(|active| slots.contains(&active.slot)) {
+            active.is_over = true;
+            active.expires_ns = active.expires_ns.min(now_ns);
+            self.maps.expire(active.slot, now_ns);
+        }
     }
 
     /// Lets the rules that are kept last as long as these say; what they were before.
