@@ -25,11 +25,11 @@ impl PingResult {
     }
 }
 
-/// The command: `count` requests to `to`, one every 2 ms; `from` sets the source address.
+/// The command: `count` requests to `to`, as fast as replies come; `from` sets the source address.
 #[must_use]
 pub fn command(to: IpAddr, from: Option<IpAddr>, count: u32) -> Command {
     let mut command = Command::new("ping");
-    command.args(["-q", "-n", "-i", "0.002", "-W", "1", "-c", &count.to_string()]);
+    command.args(["-q", "-n", "-f", "-l", "20", "-W", "1", "-c", &count.to_string()]);
     if let Some(from) = from {
         command.args(["-I", &from.to_string()]);
     }
