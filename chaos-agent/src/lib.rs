@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod engine;
 pub mod exec;
 pub mod flows;
+mod folder;
 pub mod guard;
 pub mod lines;
 pub mod needs;

@@ -23,7 +23,10 @@ use chaos_tests::{
     },
     require_root, require_tools,
 };
-use nix::sys::signal::Signal;
+use nix::sys::{
+    signal::Signal,
+    stat::{Mode, umask},
+};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -89,7 +92,11 @@ fn the_group_of_the_socket_may_ask_and_nobody_else() {
     require_root!();
     require_tools!("curl");
     let _alone = alone().unwrap();
-    let agent = Agent::start("--socket-group daemon").unwrap();
+    // As careful as some administrators are.
+    let before = umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let started = Agent::start("--socket-group daemon");
+    umask(before);
+    let agent = started.unwrap();
     let group = nix::unistd::Group::from_name("daemon").unwrap().unwrap().gid.as_raw();
     let status = |gid: u32| {
         let mut curl = Command::new("curl");

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,10 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use crate::cli::Failure;
+use crate::{
+    cli::Failure,
+    folder::{self, PRIVATE},
+};
 
 const NAME: &str = "agent.lock";
 
@@ -38,13 +41,14 @@ impl Drop for Only {
 /// # Errors
 /// Another agent has it (refused, naming its process), or it cannot be made or written to.
 pub(super) fn take(folder: &Path) -> Result<Only> {
-    let mend = "choose another --state-dir, such as /run/chaos (forgotten when the machine starts again)";
+    let mend =
+        "choose another --state-dir, such as /run/chaos/state (forgotten when the machine starts again)";
     let failed = |error: io::Error| {
         Failure::refused(format!("the agent cannot keep its state in {}: {error}", folder.display()))
             .mend(mend)
     };
     loop {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        folder::make(folder, PRIVATE).map_err(failed)?;
         let path = folder.join(NAME);
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);

@@ -8,12 +8,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{
-    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    sys::{
+        socket::{getsockopt, sockopt::PeerCredentials},
+        stat::{Mode, fchmod},
+    },
     unistd::{Group, chown},
 };
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixSocket};
 
-use crate::cli::Failure;
+use crate::{cli::Failure, folder};
+
+/// Connections that wait to be accepted, as the standard library's own.
+const BACKLOG: u32 = 128;
 
 /// The file of the socket; dropping it removes it.
 #[derive(Debug)]
@@ -56,17 +62,23 @@ pub(super) fn listen(path: &Path, group: &str) -> Result<(Socket, UnixListener)>
         }
         Err(_) => {}
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    if let Some(parent) = path.parent() {
+        folder::make(parent, folder::PASSABLE).with_context(|| format!("making {}", parent.display()))?;
     }
-    // Nobody but us may connect until mode and group are right.
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()));
-    nix::sys::stat::umask(before);
-    let (socket, listener) = (Socket(path.to_owned()), listener?);
+    let listener = bind(path).with_context(|| format!("listening at {}", path.display()))?;
+    let socket = Socket(path.to_owned());
     if let Ok(Some(group)) = Group::from_name(group) {
         chown(path, None, Some(group.gid)).context("giving the socket to its group")?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).context("the socket's mode")?;
     }
     Ok((socket, listener))
+}
+
+/// Nobody but us may connect until mode and group are right: a socket's own mode is that of the file it is bound to
+/// (`unix_bind_bsd`, `net/unix/af_unix.c`, Linux 6.1).
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
 }

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
+use crate::folder;
 
 /// Markers are four bits, and 0 is none.
 const TAGS: std::ops::RangeInclusive<u32> = 1..=15;
@@ -53,7 +54,7 @@ impl Registration {
     pub(super) fn new() -> Result<Self, EngineError> {
         let failed = |error| EngineError::Io { doing: "registering in /run/chaos", error };
         for tag in TAGS {
-            fs::create_dir_all(DIRECTORY).map_err(failed)?;
+            folder::make(Path::new(DIRECTORY), folder::PASSABLE).map_err(failed)?;
             let path = path_of(tag);
             let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
             let Ok(mut file) = Flock::lock(opened.map_err(failed)?, FlockArg::LockExclusiveNonblock) else {

@@ -5,7 +5,7 @@
 //! power cut may take the last seconds of it. The file is opened for each record, so that it may be rotated at any time.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{append::Appender, caller::Caller};
+use crate::folder;
 
 /// The folder of the log and of the journal, unless told otherwise.
 const STATE_DIR: &str = "/var/lib/chaos";
@@ -127,7 +128,7 @@ impl Audit {
         let open = || OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path);
         let file = match (open(), self.path.parent()) {
             (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(folder)?;
+                folder::make(folder, folder::PRIVATE)?;
                 open()?
             }
             (opened, _) => opened?,
@@ -138,7 +139,7 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use serde_json::json;
 
