@@ -7,7 +7,6 @@ use crate::{
     lookup::{candidates, find_owners, summary, word, word_of},
     mask::masked,
     packet::{Class, Packet, tcp},
-    verdict::Verdict,
     world::World,
 };
 
@@ -87,7 +86,7 @@ pub fn prepare<W: World>(world: &W, job: &mut Job) -> bool {
     let Some(header) = world.header() else { return false };
     job.now_ns = world.now_ns();
     job.matches.count = 0;
-    job.verdict = Verdict::PASS;
+    job.verdict.clear();
     let mut view = job.view;
     view.direction = job.direction;
     find_owners(world, header, job, &mut view);

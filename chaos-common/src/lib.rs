@@ -20,6 +20,7 @@ pub mod dist;
 pub mod dns;
 pub mod env;
 pub mod fault;
+pub mod gate;
 #[cfg(feature = "user")]
 pub mod host;
 pub mod job;

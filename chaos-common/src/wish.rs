@@ -81,7 +81,7 @@ pub fn begin<W: World>(world: &W, job: &mut Job, index: u32) -> u32 {
 }
 
 /// Asks the next fault of the rule what it wants; `wish` is [`Verdict::PASS`] before the first. False = all
-/// have been asked.
+/// have been asked now.
 #[inline(always)]
 pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -> bool {
     let Some((rule, _, state)) = matched(world, job, index) else { return false };
@@ -99,7 +99,7 @@ pub fn ask<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32) -
     let draws =
         Draws { seed: rule.seed, stream: rule.id << 1 | job.direction() as u64, ordinal: job.ordinal };
     rule.faults.decide(kind, states, &Case { world, job, rule, draws, flow }, wish);
-    true
+    job.kinds != 0
 }
 
 /// Books what the faults of the rule want. False = nothing.
@@ -109,7 +109,7 @@ pub fn finish<W: World>(world: &W, job: &mut Job, wish: &mut Verdict, index: u32
     if job.has(job_flags::HELD) {
         // Nobody is told any more: the packet is no longer where it came from.
         let drop_by = wish.drop_by | wish.answer_by;
-        *wish = Verdict::PASS;
+        wish.clear();
         wish.drop_by = drop_by;
     }
     if wish.is_pass() {

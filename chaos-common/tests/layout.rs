@@ -13,8 +13,8 @@ use std::{
 use chaos_common::{
     abi::{
         ABI_VERSION, CgroupKey, CgroupSets, Clause, Connect, Counters, Delays, Device, DeviceKey, DistTable,
-        Flow, FlowKey, FlowMemory, FlowOrder, Header, Intern, Lane, MemoryKey, Owner, Record, Rule,
-        RuleState, Set, Tally, TestInput,
+        Flow, FlowKey, FlowMemory, FlowOrder, Gate, GateDevice, GateRange, GateSide, Header, Intern, Lane,
+        MemoryKey, Owner, Record, Rule, RuleState, Set, Tally, TestInput,
     },
     dns::{
         Asked,
@@ -118,6 +118,32 @@ fn tables() -> Vec<Layout> {
         layout!(Asked { query, scan, reserved }),
         layout!(Intern { macs, ifindex, mark, flags, netns }),
         layout!(Connect { netns, cgroup, peer, mask, slot, flags, first_port, last_port, reserved }),
+        layout!(GateDevice { netns, ifindex, flags, groups }),
+        layout!(GateRange { key, groups }),
+        layout!(GateSide {
+            short_mask,
+            middle_mask,
+            whole_mask,
+            fine_mask,
+            first,
+            short,
+            middle,
+            whole,
+            coarse,
+            fine
+        }),
+        layout!(Gate {
+            dims,
+            device_mask,
+            cgroup_levels,
+            classes,
+            any_cgroup,
+            any_peer_cgroup,
+            no_ports,
+            devices,
+            cgroups,
+            sides
+        }),
         layout!(TestInput { now_ns, random, direction, cgroups }),
     ]
 }

@@ -10,6 +10,7 @@ mod connect;
 mod corpus;
 mod dist;
 mod dns;
+mod gate;
 mod grammar;
 mod inert;
 mod late;

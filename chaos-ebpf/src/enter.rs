@@ -11,6 +11,7 @@ use chaos_common::{
 use crate::{
     effect::{NEXT, goes_round, restore, route_again, send_on},
     frame::Skb,
+    gate,
     globals::CHAOS_TAG,
     maps::{CHAOS_CORE, CHAOS_NETNS},
     steps::job,
@@ -42,7 +43,7 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
             return NEXT;
         }
     }
-    if Tables::armed(skb).is_some() {
+    if Tables::armed(skb).is_some_and(|tables| marker != 0 || !gate::lets_go(&tables, direction)) {
         hand_over(ctx, if direction == Direction::Egress { places::EGRESS } else { places::INGRESS });
     }
     NEXT

@@ -63,6 +63,16 @@ impl Skb {
         pkt_type: u32
     }
 
+    /// Where its bytes in memory begin and end.
+    #[inline(always)]
+    pub(crate) fn bounds(self) -> (usize, usize) {
+        // SAFETY: the kernel passes a valid context; the verifier checks the access.
+        let data = unsafe { (*self.0).data };
+        // SAFETY: as above.
+        let end = unsafe { (*self.0).data_end };
+        (data as usize, end as usize)
+    }
+
     /// A socket of this machine sent it.
     #[inline(always)]
     pub(crate) fn has_socket(self) -> bool {

@@ -11,6 +11,7 @@ mod enter;
 mod error;
 mod events;
 mod frame;
+mod gate;
 mod globals;
 mod maps;
 mod owner;

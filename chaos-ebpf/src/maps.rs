@@ -7,8 +7,8 @@ use aya_ebpf::{
 use chaos_common::{
     abi::{
         BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device,
-        DeviceKey, DistTable, Flow, FlowKey, FlowMemory, FlowOrder, Header, Intern, MemoryKey, Owner, Rule,
-        RuleState, Set,
+        DeviceKey, DistTable, Flow, FlowKey, FlowMemory, FlowOrder, Gate, Header, Intern, MemoryKey, Owner,
+        Rule, RuleState, Set, gate::BOOKED,
     },
     dns::{
         Asked,
@@ -38,6 +38,14 @@ pub(crate) static CHAOS_CONTROL: Array<u64> = Array::with_max_entries(8, MMAPABL
 /// One header a bank. Written by the agent, in the bank that is not read.
 #[map]
 pub(crate) static CHAOS_HEADERS: Array<Header> = Array::with_max_entries(BANKS, MMAPABLE);
+
+/// What lets most packets go on, one a bank. Written by the agent, in the bank that is not read.
+#[map]
+pub(crate) static CHAOS_GATES: Array<Gate> = Array::with_max_entries(BANKS, MMAPABLE);
+
+/// Not 0 = an owner was booked there once, by namespace and local port. Written before [`CHAOS_OWNERS`] is.
+#[map]
+pub(crate) static CHAOS_BOOKED: Array<[u8; BOOKED]> = Array::with_max_entries(1, MMAPABLE);
 
 /// Sets of clauses, by absolute number. Written by the agent, in the bank that is not read.
 #[map]

@@ -17,6 +17,7 @@ use chaos_common::{
 };
 
 use crate::{
+    gate,
     globals::CHAOS_CGROUP,
     maps::{CHAOS_FLOWS, CHAOS_OWNERS, CHAOS_SOCKETS},
     source,
@@ -80,6 +81,7 @@ fn is_somebodys(tables: &Tables, job: &Job) -> bool {
 
 #[inline(always)]
 fn book(key: &FlowKey, owner: Owner) {
+    gate::booked(key.netns, key.local_port);
     let _ = CHAOS_OWNERS.insert(key, owner, 0);
     if owner.cookie != 0 && key.peer_port == 0 {
         let _ = CHAOS_SOCKETS.insert(owner.cookie, key, 0);

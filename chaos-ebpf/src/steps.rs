@@ -95,10 +95,11 @@ step!(
 step!(
     /// [`begin`]
     chaos_begin(skb, index) -> job, tables: {
-        if let Some(wish) = wish() {
-            *wish = Verdict::PASS;
+        let begins = begin(&tables, job, index);
+        if begins == begins::ACTS && let Some(wish) = wish() {
+            wish.clear();
         }
-        begin(&tables, job, index)
+        begins
     }
 );
 step!(

@@ -111,6 +111,7 @@ impl Maps {
             }
         }
         self.write_connects(bank, tables);
+        self.write_gate(bank, tables);
         self.headers.set(bank, absolute(&tables.header, base));
         self.write_devices(bank, base, tables)?;
         self.write_nets(bank, base, tables)?;

@@ -66,6 +66,20 @@ impl<T: Copy> Mapped<T> {
         }
     }
 
+    /// Writes elements of an array inside an element, from `offset` bytes on.
+    pub(super) fn set_part<F: Copy>(&self, index: usize, offset: usize, values: &[F]) {
+        let Some(at) = self.at(index) else { return };
+        if !offset.is_multiple_of(align_of::<F>()) || offset + size_of_val(values) > size_of::<T>() {
+            return;
+        }
+        for (number, value) in values.iter().enumerate() {
+            // SAFETY: inside the element, which is inside the mapping.
+            let at = unsafe { at.byte_add(offset + number * size_of::<F>()) };
+            // SAFETY: aligned; volatile, because the kernel reads it too.
+            unsafe { at.cast::<F>().write_volatile(*value) };
+        }
+    }
+
     /// One 64-bit word of an element, for what several change at once.
     fn atomic(&self, index: usize, word: usize) -> Option<&AtomicU64> {
         let at = self.at(index).filter(|_| word < size_of::<T>() / 8)?;

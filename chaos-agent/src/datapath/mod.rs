@@ -6,6 +6,7 @@ mod banks;
 mod bpffs;
 mod cgroup_hooks;
 mod error;
+mod gate;
 mod instance;
 mod lever;
 mod line_watch;

@@ -11,8 +11,8 @@ use aya::{
 use chaos_common::{
     abi::{
         BANKS, CONNECTS_MAX, CgroupKey, CgroupSets, Clause, Connect, Counters, DIST_TABLES, Device,
-        DeviceKey, Direction, DistTable, Flow, FlowKey, Header, Owner, PORTS, RULES_MAX, Rule, RuleState,
-        Set, control,
+        DeviceKey, Direction, DistTable, Flow, FlowKey, Gate, Header, Owner, PORTS, RULES_MAX, Rule,
+        RuleState, Set, control, gate,
     },
     dist,
     dns::{
@@ -36,6 +36,9 @@ pub(super) const CORE: &str = "chaos_core";
 /// What a [`RuleState`] is in memory that is written field by field.
 pub(super) type StateWords = [u64; size_of::<RuleState>() / 8];
 
+/// Whether any owner was ever booked, by namespace and port.
+pub(super) type Booked = [u8; gate::BOOKED];
+
 /// The shared tables.
 pub struct Maps {
     /// Rules that they hold.
@@ -50,6 +53,8 @@ pub struct Maps {
     pub(super) rules: Arc<Mapped<Rule>>,
     pub(super) connects: Mapped<Connect>,
     pub(super) ports: Mapped<u32>,
+    pub(super) gates: Mapped<Gate>,
+    pub(super) booked: Mapped<Booked>,
     states: Arc<Mapped<StateWords>>,
     dists: Mapped<DistTable>,
     dists_written: usize,
@@ -63,8 +68,7 @@ pub struct Maps {
     counters: PerCpuArray<MapData, Counters>,
     records: Option<Records>,
     lost: PerCpuArray<MapData, u64>,
-    /// Owners of conversations and ports.
-    pub owners: HashMap<MapData, FlowKey, Owner>,
+    pub(super) owners: HashMap<MapData, FlowKey, Owner>,
     /// Flows seen since arming.
     pub flows: HashMap<MapData, FlowKey, Flow>,
     /// Protected conversations, peers and ports.
@@ -132,6 +136,8 @@ impl Maps {
             rules: Arc::new(taker.mapped("CHAOS_RULES", banks * capacity)?),
             connects: taker.mapped("CHAOS_CONNECT", banks * CONNECTS_MAX)?,
             ports: taker.mapped("CHAOS_PORTS", banks * 2 * PORTS as usize)?,
+            gates: taker.mapped("CHAOS_GATES", banks)?,
+            booked: taker.mapped("CHAOS_BOOKED", 1)?,
             states: Arc::new(states),
             dists: taker.mapped("CHAOS_DISTS", DIST_TABLES as usize)?,
             dists_written: 0,

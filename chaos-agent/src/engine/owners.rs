@@ -97,7 +97,7 @@ pub(super) fn seed(
         let owner = Owner { cgroup: *cgroup, cookie: socket.cookie };
         for key in keys(&socket, cookie) {
             // A full table (LRU) forgets the oldest; what sends is learnt again.
-            let _ = maps.owners.insert(key, owner, 0);
+            let _ = maps.own(key, owner);
         }
     }
     Ok(())

@@ -4,12 +4,14 @@
 //! and offsets; a change there needs a new [`ABI_VERSION`].
 
 mod count;
+pub mod gate;
 mod memory;
 mod record;
 mod rule;
 
 pub use self::{
     count::{COUNTS, Count, Counters, DELAY_CLASSES, DELAY_ENDS_NS, Delays, Tally},
+    gate::{Gate, GateDevice, GateRange, GateSide},
     memory::{DIST_ENTRIES, DIST_TABLES, DistTable, FlowMemory, FlowOrder, Lane, MemoryKey},
     record::Record,
     rule::{Rule, RuleState, rule_flags},
@@ -17,7 +19,7 @@ pub use self::{
 use crate::packet::Addr;
 
 /// Compiled into the object and compared when it is loaded.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Rules (and clauses) that the layout can address.
 pub const RULES_MAX: usize = 4096;

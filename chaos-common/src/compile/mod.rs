@@ -3,6 +3,7 @@
 
 mod connects;
 mod depth;
+mod gate;
 mod input;
 mod order;
 pub mod reference;
@@ -17,7 +18,7 @@ pub use input::{
 use order::{Flat, flatten};
 use sets::{Bits, Sets};
 
-use crate::abi::{CgroupSets, Clause, Connect, Device, Header, RULES_MAX, Rule, Set, Side, dims};
+use crate::abi::{CgroupSets, Clause, Connect, Device, Gate, Header, RULES_MAX, Rule, Set, Side, dims};
 
 /// Why a set of rules cannot be armed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +87,8 @@ pub struct Tables {
     pub ports: [BTreeMap<u16, u32>; 2],
     /// What target cgroups select, by id.
     pub cgroups: BTreeMap<u64, CgroupSets>,
+    /// What lets most packets go on; none = nothing is compiled.
+    pub gate: Option<Box<Gate>>,
 }
 
 /// Depths that the program asks for (`LEVELS_MAX` of `chaos-ebpf`).
@@ -137,6 +140,7 @@ pub fn compile(input: &Input) -> Result<Tables, CompileError> {
     }
     builder.cgroups(&input.cgroups)?;
     let Builder { sets, mut tables, .. } = builder;
+    tables.gate = Some(gate::gate(&flat, input, tables.header.dims, tables.header.cgroup_levels));
     tables.sets = sets.finish();
     tables.clauses = vec![Clause::default(); flat.last().map_or(0, |last| last.index.saturating_add(1))];
     for clause in &flat {

@@ -7,6 +7,8 @@ use crate::abi::RULES_MAX;
 /// One clause of a rule, in the order of their indices.
 pub(super) struct Flat<'a> {
     pub(super) index: usize,
+    /// Clauses of rules that name the same dimensions have the same.
+    pub(super) kind: usize,
     pub(super) rule: &'a RuleInput,
     pub(super) clause: &'a ClauseInput,
     pub(super) excludes: bool,
@@ -21,12 +23,12 @@ pub(super) fn flatten(input: &Input) -> Vec<Flat<'_>> {
     let is_roomy = clauses.saturating_add(kinds.saturating_mul(63)) <= RULES_MAX;
     let mut flat: Vec<Flat<'_>> = Vec::with_capacity(clauses);
     let mut next = 0;
-    for alike in rules.chunk_by(|a, b| kind(a) == kind(b)) {
+    for (kind, alike) in (0..).zip(rules.chunk_by(|a, b| kind(a) == kind(b))) {
         if is_roomy {
             next = usize::next_multiple_of(next, 64);
         }
         for (rule, clause, excludes) in alike.iter().flat_map(|rule| clauses_of(rule)) {
-            flat.push(Flat { index: next, rule, clause, excludes });
+            flat.push(Flat { index: next, kind, rule, clause, excludes });
             next = next.saturating_add(1);
         }
     }

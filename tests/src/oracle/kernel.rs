@@ -121,10 +121,7 @@ impl KernelSide {
     /// When they do not fit.
     pub fn arm(&mut self, tables: &Tables, lease_until_ns: u64) -> Result<()> {
         self.maps.disarm();
-        let owners: Vec<_> = self.maps.owners.keys().flatten().collect();
-        for key in owners {
-            self.maps.owners.remove(&key)?;
-        }
+        self.maps.disown()?;
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
         for key in flows {
             self.maps.flows.remove(&key)?;
