@@ -15,6 +15,7 @@ mod packages;
 mod privilege;
 mod process;
 mod test;
+mod vm;
 
 use std::{
     path::{Path, PathBuf},
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the static binary that is released, and check it
     Dist(dist::Options),
+    /// Run a command on a real kernel of a distribution, in a virtual machine
+    Vm(vm::Options),
     /// Try the `DaemonSet` on a real Kubernetes node
     Kubernetes(kubernetes::Options),
     #[command(hide = true)]
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Fidelity(options) => fidelity::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Dist(options) => dist::run(&options),
+        Command::Vm(options) => return vm::run(&options).unwrap_or_else(|error| failure(&error)),
         Command::Kubernetes(options) => kubernetes::run(&options),
         Command::KubernetesTrial(options) => {
             return kubernetes::trial::run(&options).unwrap_or_else(|error| failure(&error));

@@ -7,11 +7,15 @@ use anyhow::{Context as _, Result, bail};
 /// The command as a shell would take it.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let quoted = words.map(|word| {
-        let word = word.to_string_lossy();
+    quote(&words.map(|word| word.to_string_lossy()).collect::<Vec<_>>())
+}
+
+/// Words as a shell would take them.
+pub(crate) fn quote(words: &[impl AsRef<str>]) -> String {
+    let quoted = words.iter().map(AsRef::as_ref).map(|word| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
         if word.chars().all(plain) && !word.is_empty() {
-            word.into_owned()
+            word.to_owned()
         } else {
             format!("'{}'", word.replace('\'', "'\\''"))
         }
