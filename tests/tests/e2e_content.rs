@@ -90,7 +90,7 @@ fn a_share_comes_twice_and_no_more() {
             if flags.contains("ingress") && !way.lo {
                 continue;
             }
-            let chaos = Chaos::inject(&pair.a, &format!("{flags} --proto udp")).unwrap();
+            let chaos = Chaos::inject(&pair.a, &format!("{flags} --seed 3 --proto udp")).unwrap();
             let seen = way.stream(&pair, false);
             let rules = chaos.stop().unwrap();
             assert_eq!((seen.lost(), seen.damaged()), (0, 0), "{way:?} {flags}");
@@ -99,7 +99,7 @@ fn a_share_comes_twice_and_no_more() {
             assert!(seen.arrivals.len() <= 2 * COUNT as usize);
             assert_eq!(since.errors(&[&pair.a, &pair.b]).unwrap(), 0);
         }
-        let chaos = Chaos::inject(&pair.a, "--duplicate 30%").unwrap();
+        let chaos = Chaos::inject(&pair.a, "--duplicate 30% --seed 4").unwrap();
         assert!(way.transfer(&pair), "{way:?}: other bytes came than were sent");
         chaos.stop().unwrap();
     }
@@ -116,7 +116,7 @@ fn detectable_damage_is_detected() {
     for way in WAYS {
         let receiver = [way.receiver(&pair)];
         let since = Since::now(&receiver).unwrap();
-        let chaos = Chaos::inject(&pair.a, "--corrupt 10% --proto udp").unwrap();
+        let chaos = Chaos::inject(&pair.a, "--corrupt 10% --seed 5 --proto udp").unwrap();
         let seen = way.stream(&pair, false);
         let rules = chaos.stop().unwrap();
         let hit = rules[0].both("corrupted_packets");
@@ -220,7 +220,7 @@ fn congestion_is_marked() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     for way in WAYS {
-        let chaos = Chaos::inject(&pair.a, "--loss 20%,ecn --proto udp").unwrap();
+        let chaos = Chaos::inject(&pair.a, "--loss 20%,ecn --seed 6 --proto udp").unwrap();
         let (capable, other) = (way.stream(&pair, true), way.stream(&pair, false));
         let rules = chaos.stop().unwrap();
         assert_eq!((capable.lost(), capable.damaged(), other.marked()), (0, 0, 0), "{way:?}");
@@ -243,7 +243,7 @@ fn tcpdump_finds_only_detectable_damage() {
         let way = Way { v6, lo: false };
         warm_up(&pair.a, pair_address(true, v6)).unwrap();
         for (flags, wrong) in [
-            ("--duplicate 30%", false),
+            ("--duplicate 30% --seed 4", false),
             ("--loss 30%,ecn", false),
             ("--corrupt 30%,silent,bits=4", false),
             ("--corrupt 30%,detectable", true),

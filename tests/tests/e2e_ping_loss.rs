@@ -31,7 +31,7 @@ fn check(case: &Case) {
     for (address, prefix) in [("10.99.0.1", 32), ("10.99.0.2", 32), ("fd99::1", 128), ("fd99::2", 128)] {
         pair.a.run(&format!("ip addr add {address}/{prefix} dev lo")).unwrap();
     }
-    let chaos = Chaos::inject(&pair.a, &format!("--loss {}% {}", case.percent, case.flags)).unwrap();
+    let chaos = Chaos::inject(&pair.a, &format!("--loss {}% --seed 1 {}", case.percent, case.flags)).unwrap();
     let result = ping(&pair.a, case.to, case.from, COUNT).unwrap();
     let rules = chaos.stop().unwrap();
     let p = f64::from(case.percent) / 100.0;
@@ -101,7 +101,8 @@ fn a_device_without_mac_header_loses_as_configured() {
     let _alone = alone().unwrap();
     for (direction, v6) in [("egress", false), ("ingress", false), ("egress", true)] {
         let tun = TunPair::new().unwrap();
-        let chaos = Chaos::inject(&tun.pair.a, &format!("--loss 20% --direction {direction}")).unwrap();
+        let chaos =
+            Chaos::inject(&tun.pair.a, &format!("--loss 20% --seed 2 --direction {direction}")).unwrap();
         let result = ping(&tun.pair.a, pair_address(true, v6), None, 2000).unwrap();
         chaos.stop().unwrap();
         check_rate(&format!("tun {direction}, IPv6 {v6}"), result.lost(), result.sent, 0.2).unwrap();

@@ -25,10 +25,10 @@ fn check_ping(what: &str, from: &Netns, p: f64) {
 
 fn check_stack(vlan: bool) {
     let stacked = Stacked::new(vlan).unwrap();
-    let chaos = Chaos::inject(&stacked.a, "--loss 20% --direction egress").unwrap();
+    let chaos = Chaos::inject(&stacked.a, "--loss 20% --seed 9 --direction egress").unwrap();
     check_ping("egress of a stack", &stacked.a, 0.2);
     chaos.stop().unwrap();
-    let chaos = Chaos::inject(&stacked.b, "--loss 20% --direction ingress").unwrap();
+    let chaos = Chaos::inject(&stacked.b, "--loss 20% --seed 9 --direction ingress").unwrap();
     check_ping("ingress of a stack", &stacked.a, 0.2);
     chaos.stop().unwrap();
 }
@@ -56,7 +56,7 @@ fn both_ends_targeted_each_rule_judges_once() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let sender = Chaos::inject(&pair.a, "--loss 20% --direction egress --proto icmp").unwrap();
+    let sender = Chaos::inject(&pair.a, "--loss 20% --seed 9 --direction egress --proto icmp").unwrap();
     let receiver = Chaos::inject(&pair.b, "--loss 0% --direction ingress --proto icmp").unwrap();
     check_ping("the other end's rule loses nothing", &pair.a, 0.2);
     receiver.stop().unwrap();
@@ -74,7 +74,7 @@ fn two_rules_on_one_namespace_both_act() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let one = Chaos::inject(&pair.a, "--loss 20% --direction egress").unwrap();
+    let one = Chaos::inject(&pair.a, "--loss 20% --seed 9 --direction egress").unwrap();
     let two = Chaos::inject(&pair.a, "--loss 25% --direction egress").unwrap();
     check_ping("two rules", &pair.a, 1.0 - 0.8 * 0.75);
     one.stop().unwrap();
@@ -93,11 +93,11 @@ fn a_container_and_its_host_lose_as_the_container_alone() {
     let host = Chaos::inject(&net.host, "--loss 30% --direction egress").unwrap();
     check_ping("the host's rule alone", &net.container, 0.0);
     check_ping("the host itself", &net.host, 0.3);
-    let container = Chaos::inject(&net.container, "--loss 20% --direction egress").unwrap();
+    let container = Chaos::inject(&net.container, "--loss 20% --seed 9 --direction egress").unwrap();
     check_ping("container and host", &net.container, 0.2);
     host.stop().unwrap();
     container.stop().unwrap();
-    let forwarded = format!("--loss 20% --direction egress --forwarded --peer {B4}");
+    let forwarded = format!("--loss 20% --seed 9 --direction egress --forwarded --peer {B4}");
     let host = Chaos::inject(&net.host, &forwarded).unwrap();
     check_ping("forwarded, asked for", &net.container, 0.2);
     host.stop().unwrap();
@@ -126,7 +126,7 @@ fn twins_are_told_apart() {
     require_root!();
     let _alone = alone().unwrap();
     let twins = Twins::new().unwrap();
-    let one = Chaos::inject(&twins.one.a, "--loss 20% --direction egress").unwrap();
+    let one = Chaos::inject(&twins.one.a, "--loss 20% --seed 9 --direction egress").unwrap();
     check_ping("the twin without a rule", &twins.two.a, 0.0);
     let two = Chaos::inject(&twins.two.a, "--loss 40% --direction egress").unwrap();
     std::thread::scope(|scope| {

@@ -41,7 +41,9 @@ fn under_cgroup_rule(direction: &str, percent: u32) -> Measured {
     let inside = |command: Command| cgroup.inside(command);
     let arm = || {
         let target = cgroup.name();
-        Chaos::start(&format!("inject cgroup:{target} --loss {percent}% --direction {direction} --for 2m"))
+        Chaos::start(&format!(
+            "inject cgroup:{target} --loss {percent}% --seed 8 --direction {direction} --for 2m"
+        ))
     };
     let (sender, receiver): (tcp::Wrap<'_>, tcp::Wrap<'_>) =
         if egress { (&inside, &plain) } else { (&plain, &inside) };
@@ -54,7 +56,7 @@ fn under_cgroup_rule(direction: &str, percent: u32) -> Measured {
 fn check_host_rule(direction: &str, percent: u32) {
     require_root!();
     let _alone = alone().unwrap();
-    let measured = under_host_rule(direction, &format!("--loss {percent}%"), &plain);
+    let measured = under_host_rule(direction, &format!("--loss {percent}% --seed 8"), &plain);
     let what = format!("{percent} % at {direction} of a namespace");
     measured.check_loss(&what, f64::from(percent) / 100.0).unwrap();
 }
@@ -124,7 +126,7 @@ fn ipv6_segments_are_lost_as_configured() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let arm = || Chaos::inject(&pair.a, "--loss 1% --direction egress --proto tcp");
+    let arm = || Chaos::inject(&pair.a, "--loss 1% --seed 8 --direction egress --proto tcp");
     let (measured, chaos) =
         tcp::transfer((&pair.a, &plain), (&pair.b, &plain), &tcp::usual(B6), arm).unwrap();
     chaos.stop().unwrap();
