@@ -3,10 +3,7 @@
 //! program that judges.
 
 use chaos_common::{
-    abi::{
-        Direction, Gate, device_flags,
-        gate::{BOOKED, booked_place},
-    },
+    abi::{Direction, Gate, device_flags, gate::booked_place},
     gate::{self, Ends, Facts, GateAddr, Known},
     packet::Class,
 };
@@ -83,7 +80,7 @@ impl Ends for Here {
 #[inline(always)]
 pub(crate) fn booked(netns: u64, port: u16) {
     let Some(all) = CHAOS_BOOKED.get_ptr_mut(0) else { return };
-    let place = booked_place(netns, port) & (BOOKED - 1);
+    let place = booked_place(netns, port);
     // SAFETY: inside the array; only ever set to 1, by whoever comes first.
     let byte = unsafe { all.cast::<u8>().add(place) };
     // SAFETY: as above.

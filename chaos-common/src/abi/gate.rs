@@ -5,6 +5,7 @@
 //! packet be looked at that need not be.
 
 use super::Direction;
+use crate::mask::masked;
 
 /// Groups of clauses: bits 0 to 62 of a word.
 pub const GROUPS: usize = 63;
@@ -153,6 +154,6 @@ pub const fn device_place(netns: u64, ifindex: u32) -> usize {
 /// The place of a namespace's local port among [`BOOKED`].
 #[inline(always)]
 #[must_use]
-pub const fn booked_place(netns: u64, port: u16) -> usize {
-    (place(netns) ^ port as usize) & (BOOKED - 1)
+pub fn booked_place(netns: u64, port: u16) -> usize {
+    masked::<BOOKED>(place(netns) as u32 ^ u32::from(port))
 }
