@@ -3,6 +3,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test"))]
 
 pub mod api;
+pub mod bench;
 pub mod chaos;
 pub mod dns;
 pub mod foreign;

@@ -8,6 +8,8 @@ use chaos_common::{
     profile::PROFILES,
 };
 
+use crate::between;
+
 const FILE: &str = "README.md";
 
 /// A part of the file between two lines of its own.
@@ -63,10 +65,7 @@ fn texts(root: &Path) -> Result<(String, String)> {
     let committed = fs::read_to_string(root.join(FILE)).with_context(|| FILE.to_owned())?;
     let mut fresh = committed.clone();
     for Part { begin, end, text } in PARTS {
-        let missing = || format!("{FILE} lacks the lines `{}` and `{}`", begin.trim_end(), end.trim_end());
-        let (head, rest) = fresh.split_once(begin).with_context(missing)?;
-        let (_, tail) = rest.split_once(end).with_context(missing)?;
-        fresh = format!("{head}{begin}{}{end}{tail}", text());
+        fresh = between::put(FILE, &fresh, (begin, end), &text())?;
     }
     Ok((committed, fresh))
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{instrument, packages, privilege::Privilege};
+use crate::{between, instrument, packages, privilege::Privilege};
 
 const FILE: &str = "README.md";
 const BEGIN: &str = "<!-- fidelity: written by `cargo xtask fidelity --readme` -->\n";
@@ -101,10 +101,8 @@ fn measure(options: &Options, privilege: Privilege, program: &Path, chaos: &Path
 fn write_readme(root: &Path, rows: &[Value], kernel: &str) -> Result<()> {
     let path = root.join(FILE);
     let text = fs::read_to_string(&path).context(FILE)?;
-    let missing = || format!("{FILE} lacks the lines `{}` and `{}`", BEGIN.trim_end(), END.trim_end());
-    let (head, rest) = text.split_once(BEGIN).with_context(missing)?;
-    let (_, tail) = rest.split_once(END).with_context(missing)?;
-    fs::write(&path, format!("{head}{BEGIN}{}{END}{tail}", table(rows, kernel))).context(FILE)
+    let fresh = between::put(FILE, &text, (BEGIN, END), &table(rows, kernel))?;
+    fs::write(&path, fresh).context(FILE)
 }
 
 /// Rows that were measured; the others are only counted.

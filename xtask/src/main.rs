@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask <command>`.
 
 mod bench;
+mod between;
 mod build_ebpf;
 mod cargo;
 mod demo;

@@ -12,6 +12,7 @@
 //!   it and in whatever order it came ([`order`]).
 
 pub mod bulk;
+pub mod calm;
 pub mod capture;
 pub mod checksums;
 pub mod connect;

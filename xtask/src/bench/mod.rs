@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: figures of the agent beside their goals.
+//! `cargo xtask bench`: figures of the agent beside their goals, and beside others.
 
+mod document;
+mod plot;
 mod program;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -17,12 +19,24 @@ enum What {
     Api(program::Options),
     /// The kernel's programs: what a packet costs, by rules and matches
     Prog(program::Options),
+    /// Traffic that no rule hits: throughput beside direct, and a TCP proxy beside it
+    Path(program::Options),
+    /// All of them, one after the other
+    All(program::How),
 }
+
+/// Those of [`What::All`], in this order.
+const ALL: [&str; 3] = ["prog", "path", "api"];
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.what {
-        What::Api(options) => program::run("api_bench", options),
-        What::Prog(options) => program::run("prog_bench", options),
+        What::Api(options) => program::run("api", options),
+        What::Prog(options) => program::run("prog", options),
+        What::Path(options) => program::run("path", options),
+        What::All(how) => ALL.iter().try_for_each(|name| {
+            eprintln!("== bench {name}");
+            program::run_as(name, how.clone()).with_context(|| format!("bench {name}"))
+        }),
     }
 }

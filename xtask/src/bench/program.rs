@@ -1,11 +1,21 @@
-//! The half of a benchmark that runs as the user and builds; a program of the tests (`tests/src/bin/*_bench`)
-//! measures as root.
+//! The half of a benchmark that runs as the user: it builds, and writes what was measured. A program of the tests
+//! (`tests/src/bin/*_bench`) measures as root.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{instrument, privilege::Privilege};
+use super::{document::Document, plot};
+use crate::{between, instrument, privilege::Privilege};
+
+/// Where tables are kept.
+const FILE: &str = "BENCHMARKS.md";
+/// Where plots are kept, from there.
+const PLOTS: &str = "docs/bench";
 
 /// Arguments of every benchmark.
 #[derive(Debug, clap::Args)]
@@ -13,27 +23,80 @@ pub(crate) struct Options {
     /// Write the figures as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Fewer samples
+    /// Draw the figures as SVG
+    #[arg(long, value_name = "PATH")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What the measuring program is told, and where it goes in this repository.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct How {
+    /// Fewer and shorter samples: to see that all works, not for figures
     #[arg(long)]
     quick: bool,
+    /// How often everything is measured
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
     /// Use this `chaos` instead of building one
     #[arg(long, value_name = "FILE")]
     chaos: Option<PathBuf>,
+    /// Write table and plot into BENCHMARKS.md and docs/bench
+    #[arg(long)]
+    write: bool,
 }
 
-/// Builds `name` and `chaos`, and lets the one measure the other.
+/// Builds the program of the benchmark `name` and `chaos`, and lets the one measure the other.
 pub(super) fn run(name: &str, options: &Options) -> Result<()> {
+    let text = measure(name, &options.how)?;
+    if let Some(path) = &options.json {
+        fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let document: Document = serde_json::from_str(&text).context("what the measuring program printed")?;
+    if let Some(path) = &options.plot {
+        write_plot(path, &document)?;
+    }
+    if options.how.write { write(name, &document) } else { Ok(()) }
+}
+
+/// The same without files of its own.
+pub(super) fn run_as(name: &str, how: How) -> Result<()> {
+    run(name, &Options { json: None, plot: None, how })
+}
+
+fn measure(name: &str, how: &How) -> Result<String> {
     let root = crate::root();
-    let program = instrument::build(&root, name)?;
-    let chaos = instrument::subject(&root, options.chaos.as_deref())?;
+    let program = instrument::build(&root, &format!("{name}_bench"))?;
+    let chaos = instrument::subject(&root, how.chaos.as_deref())?;
     let privilege = Privilege::find("measuring the agent").map_err(anyhow::Error::msg)?;
     let mut command = instrument::command(privilege, &program, &chaos)?;
-    command.args(options.quick.then_some("--quick"));
+    command.args(how.quick.then_some("--quick"));
+    if let Some(rounds) = how.rounds {
+        command.args(["--rounds", &rounds.to_string()]);
+    }
     let child = command.stdout(Stdio::piped()).spawn().context("the measuring program")?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "the measuring program ended with {}", output.status);
-    if let Some(path) = &options.json {
-        fs::write(path, &output.stdout).with_context(|| format!("writing {}", path.display()))?;
+    String::from_utf8(output.stdout).context("what the measuring program printed")
+}
+
+fn write_plot(path: &Path, document: &Document) -> Result<()> {
+    fs::write(path, plot::svg(&document.charts)?).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Puts table and plot where readers find them.
+fn write(name: &str, document: &Document) -> Result<()> {
+    let root = crate::root();
+    let plot = format!("{PLOTS}/{name}.svg");
+    if !document.charts.is_empty() {
+        fs::create_dir_all(root.join(PLOTS)).context(PLOTS)?;
+        write_plot(&root.join(&plot), document)?;
     }
-    Ok(())
+    let path = root.join(FILE);
+    let committed = fs::read_to_string(&path).context(FILE)?;
+    let begin = format!("<!-- {name}: written by `cargo xtask bench {name} --write` -->\n");
+    let end = format!("<!-- end of {name} -->\n");
+    let text = document.markdown(name, &plot);
+    fs::write(&path, between::put(FILE, &committed, (&begin, &end), &text)?).context(FILE)
 }

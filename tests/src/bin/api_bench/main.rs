@@ -1,6 +1,6 @@
 //! How fast the agent is, and what it costs: `cargo xtask bench api` runs this as root.
 //!
-//! `api_bench [--quick]`: the table goes to standard error, the document (JSON) to standard output.
+//! `api_bench [--quick] [--rounds N]`: the table goes to standard error, the document (JSON) to standard output.
 #![expect(clippy::cast_precision_loss, reason = "counts and sizes stay far below 2^52")]
 
 mod flood;
@@ -8,8 +8,11 @@ mod latency;
 mod process;
 mod report;
 
-use anyhow::{Result, bail, ensure};
-use chaos_tests::lab::alone;
+use anyhow::Result;
+use chaos_tests::{
+    bench::{Document, Options},
+    lab::alone,
+};
 
 use latency::Rounds;
 use report::Report;
@@ -18,27 +21,22 @@ use report::Report;
 const RULES: [usize; 2] = [1000, 100];
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let quick = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--quick"] => true,
-        _ => bail!("usage: api_bench [--quick]"),
+    let options = Options::of_root()?;
+    let rounds = Rounds {
+        warm: options.rounds(200, 20),
+        cold: options.rounds(15, 3),
+        lingered: options.rounds(5, 0).min(5),
     };
-    ensure!(nix::unistd::geteuid().is_root(), "needs root; `cargo xtask bench api` asks for it");
+    let mut document = Document::begin("api", &options, rounds.warm);
     let _alone = alone()?;
     let mut report = Report::default();
     process::size(&mut report)?;
-    process::start(&mut report, if quick { 5 } else { 30 })?;
+    process::start(&mut report, options.rounds(30, 5))?;
     process::weight(&mut report)?;
-    let rounds = if quick {
-        Rounds { warm: 20, cold: 3, lingered: 0 }
-    } else {
-        Rounds { warm: 200, cold: 15, lingered: 5 }
-    };
     latency::measure(&mut report, rounds)?;
     for rules in RULES {
-        latency::swap(&mut report, rules, if quick { 3 } else { 20 })?;
+        latency::swap(&mut report, rules, options.rounds(20, 3))?;
     }
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    report.fill(&mut document)?;
+    document.finish()
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+use chaos_tests::bench::{Axis, Chart, Document, Point, Series, Table};
 use serde::Serialize;
 
 /// One figure.
@@ -21,7 +23,7 @@ pub(crate) struct Row {
 }
 
 /// All rows.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
 }
@@ -67,29 +69,60 @@ impl Report {
     }
 
     fn add(&mut self, row: Row) {
-        eprintln!("{}", row.line());
+        eprintln!("{} ...", row.what());
         self.rows.push(row);
+    }
+
+    /// Puts everything into the document.
+    pub(crate) fn fill(&self, document: &mut Document) -> Result<()> {
+        let note =
+            "Samples of a time are of single requests; the 99th percentile of few of them is the greatest.";
+        let mut table =
+            Table::new("The agent, beside its goals", &["what", "seen", "n", "goal", "of it"], note);
+        let mut shares = Series { name: "share of the goal".to_owned(), points: Vec::new() };
+        let mut names = Vec::new();
+        for row in &self.rows {
+            document.add(row)?;
+            table.rows.push(row.cells());
+            if let Some(share) = row.share() {
+                shares.points.push(Point::plain(names.len() as f64, share));
+                names.push((names.len() + 1).to_string());
+            }
+        }
+        document.tables.push(table);
+        let title = "Figures with a goal, in the order of the table: 1 and less is as wanted".to_owned();
+        let (x, y) = (Axis::named(names), Axis::of("share of the goal"));
+        document.charts.push(Chart { title, x, y, series: vec![shares] });
+        Ok(())
     }
 }
 
 impl Row {
-    fn line(&self) -> String {
-        let Self { name, figure, unit, samples, .. } = self;
-        let what = format!("{name} {figure}");
+    fn what(&self) -> String {
+        format!("{} {}", self.name, self.figure).trim_end().to_owned()
+    }
+
+    /// What part of the goal was used up.
+    fn share(&self) -> Option<f64> {
+        Some(self.value? / self.goal.filter(|goal| *goal > 0.0)?)
+    }
+
+    fn cells(&self) -> Vec<String> {
         let Some(value) = self.value else {
-            return format!("{what:<66} {}", self.missing.as_deref().unwrap_or("-"));
+            let why = self.missing.as_deref().unwrap_or("-");
+            return vec![self.what(), format!("SKIPPED: {why}"), String::new(), String::new(), String::new()];
         };
-        let value = format!("{value:.2} {unit}");
-        let held = match self.goal {
-            Some(goal) if goal > 0.0 => {
-                let ratio = self.value.unwrap_or_default() / goal;
-                format!("goal {goal} {unit}: {ratio:.2} of it{}", if ratio <= 1.0 { "" } else { ", MISSED" })
-            }
-            Some(_) if self.value == Some(0.0) => "goal 0: held".to_owned(),
-            Some(_) => "goal 0: MISSED".to_owned(),
-            None => String::new(),
+        let unit = self.unit;
+        let held = match (self.share(), self.goal) {
+            (Some(share), _) if share <= 1.0 => format!("{share:.2}"),
+            (Some(share), _) => format!("{share:.2}, MISSED"),
+            (None, Some(_)) if value > 0.0 => "MISSED".to_owned(),
+            (None, Some(_)) => "held".to_owned(),
+            (None, None) => String::new(),
         };
-        format!("{what:<66} {value:>12}  n={samples:<4} {held}")
+        let goal = self.goal.map(|goal| format!("{goal} {unit}").trim_end().to_owned());
+        let seen = format!("{value:.2} {unit}").trim_end().to_owned();
+        vec![self.what(), seen, self.samples.to_string(), goal.unwrap_or_default(), held]
     }
 }
 
@@ -104,6 +137,6 @@ mod tests {
         report.times("x", &mut times, Some(Duration::from_millis(50)), None);
         let values: Vec<_> = report.rows.iter().map(|row| (row.figure, row.value)).collect();
         assert_eq!(values, [("median", Some(100.0)), ("p99", Some(198.0))]);
-        assert!(report.rows[0].line().contains("2.00 of it, MISSED"), "{}", report.rows[0].line());
+        assert_eq!(report.rows[0].cells(), ["x median", "100.00 ms", "200", "50 ms", "2.00, MISSED"]);
     }
 }

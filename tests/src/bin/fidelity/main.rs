@@ -12,7 +12,6 @@
 
 mod ability;
 mod bench;
-mod calm;
 mod connections;
 mod content;
 mod delay;
@@ -30,11 +29,13 @@ mod whole;
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use chaos_tests::lab::alone;
+use chaos_tests::{
+    lab::alone,
+    measure::calm::{self, CpuTime},
+};
 
 use ability::Ability;
 use bench::Bench;
-use calm::CpuTime;
 use report::{Circumstances, Report, Verdict};
 use row::Row;
 

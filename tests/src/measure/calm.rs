@@ -13,13 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first line of `/proc/stat` at some time (`proc_stat(5)`); zero where it cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CpuTime {
+pub struct CpuTime {
     all: u64,
     stolen: u64,
 }
 
 impl CpuTime {
-    pub(crate) fn now() -> Self {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
         fs::read_to_string("/proc/stat").map(|text| Self::read(&text)).unwrap_or_default()
     }
 
@@ -31,10 +33,12 @@ impl CpuTime {
     }
 
     /// Percent of the time since then that the host gave to others.
-    pub(crate) fn stolen_since_percent(self) -> f64 {
+    #[must_use]
+    pub fn stolen_since_percent(self) -> f64 {
         Self::now().stolen_percent(self)
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "ticks stay far below 2^52")]
     fn stolen_percent(self, before: Self) -> f64 {
         let all = self.all.saturating_sub(before.all).max(1);
         self.stolen.saturating_sub(before.stolen) as f64 * 100.0 / all as f64
@@ -42,12 +46,13 @@ impl CpuTime {
 }
 
 /// Whether a row that failed says nothing about the fault.
-pub(crate) fn is_disturbed(stolen_percent: f64) -> bool {
+#[must_use]
+pub fn is_disturbed(stolen_percent: f64) -> bool {
     stolen_percent > CALM_PERCENT
 }
 
 /// Waits for a second in which the machine is left alone, but not for ever.
-pub(crate) fn wait() {
+pub fn wait() {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let before = CpuTime::now();

@@ -1,0 +1,15 @@
+//! What the benchmarks share: `cargo xtask bench` runs each as a program of its own, as root.
+//!
+//! A benchmark prints a [`Document`] to standard output, and its progress and tables to standard error.
+
+mod document;
+pub mod flood;
+mod machine;
+mod options;
+pub mod rules;
+mod spread;
+
+pub use document::{Axis, Chart, Document, Point, Series, Table};
+pub use machine::Machine;
+pub use options::Options;
+pub use spread::Spread;

@@ -1,0 +1,62 @@
+//! What traffic that no rule hits loses on its way: `cargo xtask bench path` runs this as root.
+//!
+//! `path_bench [--quick] [--rounds N]`: the tables go to standard error, the document (JSON) to standard output.
+//!
+//! Two namespaces and a veth pair. Every sample under a condition stands beside one without anything of ours in the
+//! machine, taken right before or after it, in turn; the ratio is that of such a pair.
+#![expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+
+mod condition;
+mod http;
+mod load;
+mod place;
+mod report;
+
+use anyhow::Result;
+use chaos_tests::{
+    bench::{Document, Options},
+    lab::alone,
+};
+
+use load::Load;
+use place::{DIRECT, Place};
+use report::Row;
+
+fn main() -> Result<()> {
+    let options = Options::of_root()?;
+    let rounds = options.rounds(11, 2);
+    let mut document = Document::begin("path", &options, rounds);
+    let _alone = alone()?;
+    let place = Place::new()?;
+    let loads = Load::all(&place)?;
+    let mut rows = Row::all(&loads);
+    for round in 0..rounds {
+        for row in &mut rows {
+            eprint!("\rround {} of {rounds}: {:<60}", round + 1, row.title());
+            if let Err(error) = measure(&place, row, round) {
+                row.skip(format!("{error:#}"));
+            }
+        }
+    }
+    eprintln!();
+    report::fill(&mut document, &loads, &rows)?;
+    document.finish()
+}
+
+/// One pair: direct, and under the condition.
+fn measure(place: &Place, row: &mut Row, round: usize) -> Result<()> {
+    if row.is_skipped() {
+        return Ok(());
+    }
+    let direct_first = round.is_multiple_of(2);
+    let before = direct_first.then(|| row.load.run(place, DIRECT)).transpose()?;
+    let armed = row.condition.enter(place)?;
+    let under = row.load.run(place, row.condition.to())?;
+    armed.leave()?;
+    let direct = match before {
+        Some(direct) => direct,
+        None => row.load.run(place, DIRECT)?,
+    };
+    row.add(direct, under);
+    Ok(())
+}

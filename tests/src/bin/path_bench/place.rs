@@ -1,0 +1,60 @@
+//! Client and server, and what runs in them all the time.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+};
+
+use anyhow::Result;
+use chaos_tests::{
+    bench::rules::{Cgroups, cgroups_of},
+    lab::{
+        process::{Process, serve},
+        shapes::{B4, Pair},
+    },
+    measure::helper::{at, warm_up},
+    redis,
+    skip::find_tool,
+};
+
+use crate::{condition::RULES, http};
+
+/// Where the servers listen, and the proxy before them.
+pub(crate) mod port {
+    pub(crate) const IPERF: u16 = 5201;
+    pub(crate) const REDIS: u16 = 6379;
+    pub(crate) const HTTP: u16 = 8080;
+    pub(crate) const UDP: u16 = 9000;
+}
+
+/// Where the servers are without a proxy.
+pub(crate) const DIRECT: IpAddr = IpAddr::V4(B4);
+/// Where the proxy listens: beside the client, the nearest it can be.
+pub(crate) const PROXIED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The network, made ready.
+pub(crate) struct Place {
+    /// The client is A, the server B.
+    pub(crate) pair: Pair,
+    /// Targets that send nothing.
+    pub(crate) cgroups: Cgroups,
+    _servers: Vec<Process>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Result<Self> {
+        let pair = Pair::new()?;
+        warm_up(&pair.a, DIRECT)?;
+        let mut servers = Vec::new();
+        if find_tool("iperf3").is_some() {
+            let line = format!("iperf3 --server --port {}", port::IPERF);
+            servers.push(serve(&pair.b, &line, at(DIRECT, port::IPERF))?);
+        }
+        if find_tool("redis-server").is_some() {
+            servers.push(redis::start(&pair.b, at(DIRECT, port::REDIS), |command: Command| command)?);
+        }
+        http::serve(&pair.b, at(DIRECT, port::HTTP))?;
+        let cgroups = Cgroups::new(&pair.a, cgroups_of(RULES))?;
+        Ok(Self { pair, cgroups, _servers: servers })
+    }
+}

@@ -1,0 +1,169 @@
+//! Pairs of samples, and what is said of them.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use chaos_tests::bench::{Axis, Chart, Document, Point, Series, Spread, Table};
+use serde::Serialize;
+
+use crate::{
+    condition::Condition,
+    load::{Load, Reading},
+};
+
+/// One load under one condition.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) load: Load,
+    pub(crate) condition: Condition,
+    pairs: Vec<(Reading, Reading)>,
+    skipped: Option<String>,
+}
+
+/// The same as figures.
+#[derive(Debug, Serialize)]
+struct Figures {
+    load: &'static str,
+    condition: &'static str,
+    unit: &'static str,
+    /// Beside this condition, without it.
+    direct: Option<Spread>,
+    rate: Option<Spread>,
+    /// Of each pair.
+    ratio: Option<Spread>,
+    direct_latency_us: Option<Spread>,
+    latency_us: Option<Spread>,
+    latency_ratio: Option<Spread>,
+    /// The least ratio that is wanted.
+    goal: Option<f64>,
+    skipped: Option<String>,
+}
+
+impl Row {
+    /// Every load under every condition.
+    pub(crate) fn all(loads: &[Load]) -> Vec<Self> {
+        let row = |load: &Load, condition: Condition| {
+            let proxied = condition == Condition::Proxy && !load.is_tcp();
+            let no_way = proxied.then(|| "a TCP proxy does not carry UDP".to_owned());
+            let skipped = load.missing().or_else(|| condition.missing()).or(no_way);
+            Self { load: *load, condition, pairs: Vec::new(), skipped }
+        };
+        loads.iter().flat_map(|load| Condition::ALL.map(|condition| row(load, condition))).collect()
+    }
+
+    pub(crate) fn title(&self) -> String {
+        format!("{}, {}", self.load.name, self.condition.name())
+    }
+
+    pub(crate) fn skip(&mut self, why: String) {
+        eprintln!("\n{}: {why}", self.title());
+        self.skipped = Some(why);
+    }
+
+    pub(crate) const fn is_skipped(&self) -> bool {
+        self.skipped.is_some()
+    }
+
+    pub(crate) fn add(&mut self, direct: Reading, under: Reading) {
+        self.pairs.push((direct, under));
+    }
+
+    fn spread(&self, figure: impl Fn(&Reading, &Reading) -> Option<f64>) -> Option<Spread> {
+        let samples: Option<Vec<f64>> =
+            self.pairs.iter().map(|(direct, under)| figure(direct, under)).collect();
+        Spread::of(&samples?)
+    }
+
+    fn ratio(&self) -> Option<Spread> {
+        self.spread(|direct, under| Some(under.rate / direct.rate))
+    }
+
+    fn latency_ratio(&self) -> Option<Spread> {
+        self.spread(|direct, under| Some(under.latency_us? / direct.latency_us?))
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            load: self.load.name,
+            condition: self.condition.name(),
+            unit: self.load.unit,
+            direct: self.spread(|direct, _| Some(direct.rate)),
+            rate: self.spread(|_, under| Some(under.rate)),
+            ratio: self.ratio(),
+            direct_latency_us: self.spread(|direct, _| direct.latency_us),
+            latency_us: self.spread(|_, under| under.latency_us),
+            latency_ratio: self.latency_ratio(),
+            goal: self.condition.goal(),
+            skipped: self.skipped.clone(),
+        }
+    }
+}
+
+/// Puts everything into the document.
+pub(crate) fn fill(document: &mut Document, loads: &[Load], rows: &[Row]) -> Result<()> {
+    for row in rows {
+        document.add(&row.figures())?;
+    }
+    let mut rates = table(
+        "Throughput, as a share of direct",
+        "Median of the pairs, in brackets the middle half. `direct again` is what two samples of the same differ by. \
+         Wanted: 0.97 for whatever no rule hits.",
+    );
+    let mut latencies = table("Median time of an answer, as a multiple of direct", "");
+    for load in loads {
+        let of_load: Vec<&Row> = rows.iter().filter(|row| row.load.name == load.name).collect();
+        let direct = of_load.iter().find_map(|row| row.spread(|direct, _| Some(direct.rate)));
+        let told = direct
+            .map_or("–".to_owned(), |direct| format!("{:.*} {}", load.digits(), direct.median, load.unit));
+        rates.rows.push(line(load, told, of_load.iter().map(|row| cell(row, row.ratio()))));
+        let direct = of_load.iter().find_map(|row| row.spread(|direct, _| direct.latency_us));
+        if let Some(direct) = direct {
+            let told = format!("{:.0} µs", direct.median);
+            latencies.rows.push(line(load, told, of_load.iter().map(|row| cell(row, row.latency_ratio()))));
+        }
+    }
+    for row in rows {
+        if let Some(why) = &row.skipped {
+            let _ = write!(rates.note, "\nSKIPPED: {}: {why}", row.title());
+        }
+    }
+    document.tables.push(rates);
+    if !latencies.rows.is_empty() {
+        document.tables.push(latencies);
+    }
+    document.charts.push(chart(loads, rows));
+    Ok(())
+}
+
+fn table(title: &str, note: &str) -> Table {
+    let mut table = Table::new(title, &["load", "direct"], note);
+    table.columns.extend(Condition::ALL.map(|condition| condition.name().to_owned()));
+    table
+}
+
+fn line(load: &Load, direct: String, cells: impl Iterator<Item = String>) -> Vec<String> {
+    [load.name.to_owned(), direct].into_iter().chain(cells).collect()
+}
+
+fn cell(row: &Row, ratio: Option<Spread>) -> String {
+    match ratio {
+        _ if row.is_skipped() => "SKIPPED".to_owned(),
+        Some(ratio) => ratio.told(2),
+        None => "–".to_owned(),
+    }
+}
+
+fn chart(loads: &[Load], rows: &[Row]) -> Chart {
+    let series = |condition: Condition| {
+        let of_condition = rows.iter().filter(|row| row.condition == condition);
+        let ratios = of_condition.enumerate().filter(|(_, row)| !row.is_skipped());
+        let points = ratios.filter_map(|(place, row)| Some(Point::spread(place as f64, row.ratio()?)));
+        Series { name: condition.name().to_owned(), points: points.collect() }
+    };
+    Chart {
+        title: "Throughput beside direct".to_owned(),
+        x: Axis::named(loads.iter().map(|load| load.name.to_owned())),
+        y: Axis::of("share of direct"),
+        series: Condition::ALL.into_iter().map(series).collect(),
+    }
+}
