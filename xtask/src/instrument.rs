@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{cargo, privilege::Privilege};
 
-/// Builds the programs of the tests, which lie side by side with their helpers, and returns the path of this one.
+/// Builds this program of the tests, and beside it the helpers it starts; returns its path.
 pub(crate) fn build(root: &Path, name: &str) -> Result<PathBuf> {
-    built(root, &["--package", "chaos-tests", "--bins"], name)
+    built(root, &["--package", "chaos-tests", "--bin", name, "--bin", "traffic", "--bin", "connect"], name)
 }
 
 /// The `chaos` that is measured: this one, or else one that is built.

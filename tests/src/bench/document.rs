@@ -1,6 +1,6 @@
 //! What a benchmark hands over: its figures, and the same as tables and charts for people.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -23,8 +23,12 @@ pub struct Document {
     pub rounds: usize,
     /// Percent of the time of all CPUs that a hypervisor gave to others meanwhile.
     pub stolen_percent: f64,
+    /// Single figures, by their names.
+    pub facts: BTreeMap<&'static str, f64>,
     /// Every figure, with its spread.
     pub rows: Vec<serde_json::Value>,
+    /// The same of other programs, beside ours in the same place.
+    pub others: Vec<serde_json::Value>,
     /// For people.
     pub tables: Vec<Table>,
     /// For people.
@@ -44,7 +48,9 @@ impl Document {
             quick: options.quick,
             rounds,
             stolen_percent: 0.0,
+            facts: BTreeMap::new(),
             rows: Vec::new(),
+            others: Vec::new(),
             tables: Vec::new(),
             charts: Vec::new(),
             begun: CpuTime::now(),

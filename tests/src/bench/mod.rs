@@ -1,4 +1,4 @@
-//! What the benchmarks share: `cargo xtask bench` runs each as a program of its own, as root.
+//! What the benchmarks share: `cargo xtask bench` runs them (`tests/src/bin/bench`) as root.
 //!
 //! A benchmark prints a [`Document`] to standard output, and its progress and tables to standard error.
 

@@ -1,6 +1,6 @@
 //! What every benchmark can be told.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 /// The command line of a benchmark.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,17 +11,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line of this process, which must be root's.
+    /// Reads the words behind the name of the benchmark.
     ///
     /// # Errors
     /// With what was wrong and what is accepted.
-    pub fn of_root() -> Result<Self> {
-        let options = Self::parse(std::env::args().skip(1))?;
-        ensure!(nix::unistd::geteuid().is_root(), "needs root; `cargo xtask bench` asks for it");
-        Ok(options)
-    }
-
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
             match word.as_str() {

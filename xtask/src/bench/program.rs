@@ -1,5 +1,5 @@
 //! The half of a benchmark that runs as the user: it builds, and writes what was measured. A program of the tests
-//! (`tests/src/bin/*_bench`) measures as root.
+//! (`tests/src/bin/bench`) measures as root.
 
 use std::{
     fs,
@@ -67,11 +67,11 @@ pub(super) fn run_as(name: &str, how: How) -> Result<()> {
 
 fn measure(name: &str, how: &How) -> Result<String> {
     let root = crate::root();
-    let program = instrument::build(&root, &format!("{name}_bench"))?;
+    let program = instrument::build(&root, "bench")?;
     let chaos = instrument::subject(&root, how.chaos.as_deref())?;
     let privilege = Privilege::find("measuring the agent").map_err(anyhow::Error::msg)?;
     let mut command = instrument::command(privilege, &program, &chaos)?;
-    command.args(how.quick.then_some("--quick"));
+    command.arg(name).args(how.quick.then_some("--quick"));
     if let Some(rounds) = how.rounds {
         command.args(["--rounds", &rounds.to_string()]);
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use chaos_tests::{api::Agent, lab::shapes::Pair};
 use serde_json::{Value, json};
 
-use crate::{flood::Flood, report::Report};
+use super::{flood::Flood, report::Report};
 
 /// Longer than any wait on the way without a fault, and shorter than with `delay`.
 const LATE: Duration = Duration::from_millis(30);
@@ -25,10 +25,10 @@ const KINDS: [(&str, &str); 3] = [
 
 /// How often each is measured.
 #[derive(Clone, Copy)]
-pub(crate) struct Rounds {
-    pub(crate) warm: usize,
-    pub(crate) cold: usize,
-    pub(crate) lingered: usize,
+pub(super) struct Rounds {
+    pub(super) warm: usize,
+    pub(super) cold: usize,
+    pub(super) lingered: usize,
 }
 
 /// One POST and its DELETE; how long each took until packets felt it.
@@ -54,7 +54,7 @@ fn body(pair: &Pair, faults: &str) -> Result<Value> {
 }
 
 /// Every row about latency.
-pub(crate) fn measure(report: &mut Report, rounds: Rounds) -> Result<()> {
+pub(super) fn measure(report: &mut Report, rounds: Rounds) -> Result<()> {
     for (kind, faults) in KINDS {
         let pair = Pair::new()?;
         let flood = Flood::start(&pair)?;
@@ -118,7 +118,7 @@ fn warm(report: &mut Report, rounds: usize, kind: &str, flood: &Flood, body: &Va
 }
 
 /// PUT of a whole set, each time another one.
-pub(crate) fn swap(report: &mut Report, rules: usize, rounds: usize) -> Result<()> {
+pub(super) fn swap(report: &mut Report, rules: usize, rounds: usize) -> Result<()> {
     let pair = Pair::new()?;
     // Places for the old and the new set.
     let agent = Agent::start("--max-rules 4096 --max-faults 4096")?;

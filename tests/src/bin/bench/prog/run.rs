@@ -1,23 +1,20 @@
-//! What a packet costs, by rules and matches: `cargo xtask bench prog` runs this as root.
-//!
-//! `prog_bench [--quick]`: the table goes to standard error, the document (JSON) to standard output.
-#![expect(clippy::cast_precision_loss, reason = "nanoseconds and ratios stay far below 2^52")]
-
-mod rules;
+//! The programs alone, by `BPF_PROG_TEST_RUN`.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use chaos_agent::datapath::Sizes;
 use chaos_common::{
     abi::{Direction, TestInput},
     compile::compile,
 };
 use chaos_tests::{
-    lab::alone,
+    bench::{Axis, Chart, Document, Options, Point, Series, Spread, Table},
     oracle::{Given, PLAIN, kernel::KernelSide},
 };
 use serde::Serialize;
+
+use super::rules;
 
 const RULES: [usize; 6] = [0, 1, 10, 100, 1000, 4096];
 const MATCHES: [usize; 3] = [0, 1, 4];
@@ -31,6 +28,7 @@ struct Row {
     version: u8,
     /// A packet's cost: the median of the rounds.
     ns: f64,
+    spread: Option<Spread>,
     /// Above a program that does nothing.
     above_empty_ns: f64,
     /// By the cost with as few rules as match at least, in the same run.
@@ -41,43 +39,34 @@ struct Row {
     samples: Vec<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Report {
-    kernel: String,
-    empty_ns: f64,
-    rows: Vec<Row>,
-}
-
-fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let (rounds, repeat) = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => (9, 200_000),
-        ["--quick"] => (3, 20_000),
-        _ => bail!("usage: prog_bench [--quick]"),
-    };
-    ensure!(nix::unistd::geteuid().is_root(), "needs root; `cargo xtask bench prog` asks for it");
-    let _alone = alone()?;
+/// Measures, and puts everything into the document.
+pub(super) fn measure_all(document: &mut Document, options: &Options, rounds: usize) -> Result<()> {
+    let repeat = options.pick(200_000, 20_000);
     let mut kernel = KernelSide::as_released(Sizes::new(Sizes::MOST))?;
     let mut rows = rows();
     let mut empty = Vec::new();
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        eprint!("\rthe programs alone, round {} of {rounds} ", round + 1);
         empty.push(nanos(kernel.cost(None, &rules::packet(false).bytes(), repeat)?));
         for row in &mut rows {
             measure(&mut kernel, row, repeat)?;
         }
     }
-    let empty_ns = median(&mut empty);
+    eprintln!();
+    let empty_ns = median(&empty);
     for row in &mut rows {
-        row.ns = median(&mut row.samples);
+        row.spread = Spread::of(&row.samples);
+        row.ns = median(&row.samples);
         row.above_empty_ns = row.ns - empty_ns;
     }
     let ratios: Vec<Option<f64>> = rows.iter().map(|row| ratio(row, &rows)).collect();
     for (row, ratio) in rows.iter_mut().zip(ratios) {
         row.ratio = ratio;
+        document.add(row)?;
     }
-    print(empty_ns, &rows);
-    let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
-    println!("{}", serde_json::to_string_pretty(&Report { kernel, empty_ns, rows })?);
+    document.facts.insert("empty_ns", empty_ns);
+    document.tables.push(table(empty_ns, &rows));
+    document.charts.push(chart(&rows));
     Ok(())
 }
 
@@ -91,6 +80,7 @@ fn rows() -> Vec<Row> {
                     r#match: matches,
                     version,
                     ns: 0.0,
+                    spread: None,
                     above_empty_ns: 0.0,
                     ratio: None,
                     compile_ms: 0.0,
@@ -141,22 +131,43 @@ fn nanos(time: Duration) -> f64 {
     time.as_nanos() as f64
 }
 
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+fn median(samples: &[f64]) -> f64 {
+    Spread::of(samples).map_or(f64::NAN, |spread| spread.median)
 }
 
-fn print(empty_ns: f64, rows: &[Row]) {
-    eprintln!("a program that does nothing: {empty_ns:.0} ns");
-    eprintln!(
-        "{:>6} {:>7} {:>4} {:>8} {:>12} {:>7} {:>11} {:>9}",
-        "rules", "match", "IP", "ns", "above empty", "ratio", "compile ms", "swap ms"
+fn table(empty_ns: f64, rows: &[Row]) -> Table {
+    let note = format!(
+        "A program that does nothing takes {empty_ns:.0} ns. The ratio is that to the fewest rules of which so many can \
+         match. Compiled on the host; swapped in as a whole."
     );
+    let columns = ["rules", "match", "IP", "ns", "above empty", "ratio", "compile ms", "swap ms"];
+    let mut table = Table::new("A packet's cost in the programs alone (BPF_PROG_TEST_RUN)", &columns, &note);
     for row in rows {
-        let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        eprintln!(
-            "{:>6} {:>7} {:>4} {:>8.0} {:>12.0} {ratio:>7} {:>11.1} {:>9.1}",
-            row.rules, row.r#match, row.version, row.ns, row.above_empty_ns, row.compile_ms, row.swap_ms
-        );
+        table.rows.push(vec![
+            row.rules.to_string(),
+            row.r#match.to_string(),
+            format!("v{}", row.version),
+            row.spread.map_or(String::new(), |spread| spread.told(0)),
+            format!("{:.0}", row.above_empty_ns),
+            row.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            format!("{:.1}", row.compile_ms),
+            format!("{:.1}", row.swap_ms),
+        ]);
+    }
+    table
+}
+
+fn chart(rows: &[Row]) -> Chart {
+    let series = |matches: usize, version: u8| {
+        let rows =
+            rows.iter().filter(|row| row.r#match == matches && row.version == version && row.rules > 0);
+        let points = rows.filter_map(|row| Some(Point::spread(row.rules as f64, row.spread?)));
+        Series { name: format!("{matches} match, IPv{version}"), points: points.collect() }
+    };
+    Chart {
+        title: "A packet's cost in the programs alone".to_owned(),
+        x: Axis::log("rules"),
+        y: Axis::of("ns"),
+        series: MATCHES.iter().flat_map(|matches| [4, 6].map(|version| series(*matches, version))).collect(),
     }
 }

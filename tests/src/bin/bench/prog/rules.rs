@@ -21,7 +21,7 @@ fn harmless() -> RuleBuilder {
 }
 
 /// The packet of all runs, to a peer at port 6379.
-pub(crate) fn packet(v6: bool) -> Packet {
+pub(super) fn packet(v6: bool) -> Packet {
     let packet = Packet::new().eth();
     let packet = if v6 { packet.ipv6("fd00::1", "fd00:9::9") } else { packet.ipv4("10.0.0.1", "10.9.9.9") };
     packet.tcp(40000, 6379).payload(b"PING")
@@ -41,7 +41,7 @@ fn matching(v6: bool) -> Vec<RuleBuilder> {
 
 /// So many rules, of which so many match [`packet`]: 40 % single addresses, 30 % ranges of addresses, 20 % ranges of
 /// ports and 10 % cgroups.
-pub(crate) fn mixed(rules: usize, matches: usize, v6: bool) -> Input {
+pub(super) fn mixed(rules: usize, matches: usize, v6: bool) -> Input {
     let mut rng = StdRng::seed_from_u64(rules as u64);
     let mut all: Vec<RuleBuilder> = matching(v6).into_iter().take(matches.min(rules)).collect();
     for number in all.len()..rules {

@@ -16,16 +16,16 @@ use chaos_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::place::{DIRECT, PROXIED, Place, port};
+use super::place::{DIRECT, PROXIED, Place, port};
 
 /// How many, see [`unmatched`].
-pub(crate) const RULES: usize = 1000;
+pub(super) const RULES: usize = 1000;
 /// A port that no load uses.
 const OTHER_PORT: u16 = 9999;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub(super) enum Condition {
     /// Nothing, once more: how far the method can be trusted.
     Control,
     /// An agent without a fault.
@@ -39,9 +39,9 @@ pub(crate) enum Condition {
 }
 
 impl Condition {
-    pub(crate) const ALL: [Self; 5] = [Self::Control, Self::Idle, Self::Rules, Self::OtherPort, Self::Proxy];
+    pub(super) const ALL: [Self; 5] = [Self::Control, Self::Idle, Self::Rules, Self::OtherPort, Self::Proxy];
 
-    pub(crate) const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Control => "direct again",
             Self::Idle => "agent idle",
@@ -52,7 +52,7 @@ impl Condition {
     }
 
     /// The least share of direct that is wanted.
-    pub(crate) const fn goal(self) -> Option<f64> {
+    pub(super) const fn goal(self) -> Option<f64> {
         match self {
             Self::Idle | Self::Rules | Self::OtherPort => Some(0.97),
             Self::Control | Self::Proxy => None,
@@ -60,18 +60,18 @@ impl Condition {
     }
 
     /// Why it cannot be here, if so.
-    pub(crate) fn missing(self) -> Option<String> {
+    pub(super) fn missing(self) -> Option<String> {
         (self == Self::Proxy && find_tool("haproxy").is_none())
             .then(|| "no haproxy here; the package `haproxy` has it".to_owned())
     }
 
     /// Where the client turns to.
-    pub(crate) fn to(self) -> IpAddr {
+    pub(super) fn to(self) -> IpAddr {
         if self == Self::Proxy { PROXIED } else { DIRECT }
     }
 
     /// Makes it so.
-    pub(crate) fn enter(self, place: &Place) -> Result<Armed> {
+    pub(super) fn enter(self, place: &Place) -> Result<Armed> {
         let mut armed = Armed::default();
         match self {
             Self::Control => {}
@@ -99,7 +99,7 @@ fn agent() -> Result<Agent> {
 
 /// What has to go when the load is over.
 #[derive(Default)]
-pub(crate) struct Armed {
+pub(super) struct Armed {
     agent: Option<Agent>,
     faults: usize,
     proxy: Option<Proxy>,
@@ -116,7 +116,7 @@ impl Armed {
     }
 
     /// Takes it away; the rules must have been there to the end, and have matched nothing.
-    pub(crate) fn leave(self) -> Result<()> {
+    pub(super) fn leave(self) -> Result<()> {
         if let Some(agent) = self.agent {
             let list = agent.ask("GET", "/v1/faults", &Value::Null)?.body;
             let faults = list["faults"].as_array().context("the agent lists no faults")?;

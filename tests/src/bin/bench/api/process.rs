@@ -17,14 +17,14 @@ use chaos_tests::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 
-use crate::report::Report;
+use super::report::Report;
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// How long the idle agent is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
 /// From exec(2) to the first answer.
-pub(crate) fn start(report: &mut Report, rounds: usize) -> Result<()> {
+pub(super) fn start(report: &mut Report, rounds: usize) -> Result<()> {
     let mut times = Vec::new();
     for round in 0..rounds {
         let socket = format!("/run/chaos-test-{}/start-{round}.sock", std::process::id());
@@ -58,7 +58,7 @@ fn answers(mut stream: UnixStream) -> Result<()> {
 }
 
 /// Memory idle, with faults, and idle again; wake-ups.
-pub(crate) fn weight(report: &mut Report) -> Result<()> {
+pub(super) fn weight(report: &mut Report) -> Result<()> {
     let pair = Pair::new()?;
     let mut agent = Agent::start("")?;
     let pid = agent.chaos().process().pid();
@@ -82,7 +82,7 @@ pub(crate) fn weight(report: &mut Report) -> Result<()> {
 }
 
 /// The binary.
-pub(crate) fn size(report: &mut Report) -> Result<()> {
+pub(super) fn size(report: &mut Report) -> Result<()> {
     let path = chaos::binary()?;
     let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
     report.amount("size of the binary", bytes as f64 / MIB, "MiB", Some(15.0));

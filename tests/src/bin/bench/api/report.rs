@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// One figure.
 #[derive(Debug, Serialize)]
-pub(crate) struct Row {
+pub(super) struct Row {
     name: String,
     /// Which figure of the samples.
     figure: &'static str,
@@ -24,13 +24,13 @@ pub(crate) struct Row {
 
 /// All rows.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(super) struct Report {
     rows: Vec<Row>,
 }
 
 impl Report {
     /// Median, 99th percentile and maximum of times.
-    pub(crate) fn times(
+    pub(super) fn times(
         &mut self,
         name: &str,
         times: &mut [Duration],
@@ -57,13 +57,13 @@ impl Report {
     }
 
     /// A figure that is no time.
-    pub(crate) fn amount(&mut self, name: &str, value: f64, unit: &'static str, goal: Option<f64>) {
+    pub(super) fn amount(&mut self, name: &str, value: f64, unit: &'static str, goal: Option<f64>) {
         let name = name.to_owned();
         self.add(Row { name, figure: "", value: Some(value), unit, goal, samples: 1, missing: None });
     }
 
     /// Something that this agent cannot do.
-    pub(crate) fn missing(&mut self, name: &str, why: &str) {
+    pub(super) fn missing(&mut self, name: &str, why: &str) {
         let (name, missing) = (name.to_owned(), Some(why.to_owned()));
         self.add(Row { name, figure: "", value: None, unit: "", goal: None, samples: 0, missing });
     }
@@ -74,7 +74,7 @@ impl Report {
     }
 
     /// Puts everything into the document.
-    pub(crate) fn fill(&self, document: &mut Document) -> Result<()> {
+    pub(super) fn fill(&self, document: &mut Document) -> Result<()> {
         let note =
             "Samples of a time are of single requests; the 99th percentile of few of them is the greatest.";
         let mut table =

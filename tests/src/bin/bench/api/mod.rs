@@ -1,7 +1,6 @@
 //! How fast the agent is, and what it costs: `cargo xtask bench api` runs this as root.
 //!
 //! `api_bench [--quick] [--rounds N]`: the table goes to standard error, the document (JSON) to standard output.
-#![expect(clippy::cast_precision_loss, reason = "counts and sizes stay far below 2^52")]
 
 mod flood;
 mod latency;
@@ -9,10 +8,7 @@ mod process;
 mod report;
 
 use anyhow::Result;
-use chaos_tests::{
-    bench::{Document, Options},
-    lab::alone,
-};
+use chaos_tests::bench::{Document, Options};
 
 use latency::Rounds;
 use report::Report;
@@ -20,15 +16,14 @@ use report::Report;
 /// Sets that are swapped: the goal's, and an everyday one.
 const RULES: [usize; 2] = [1000, 100];
 
-fn main() -> Result<()> {
-    let options = Options::of_root()?;
+/// Measures, and shows it.
+pub(crate) fn run(options: &Options) -> Result<()> {
     let rounds = Rounds {
         warm: options.rounds(200, 20),
         cold: options.rounds(15, 3),
         lingered: options.rounds(5, 0).min(5),
     };
-    let mut document = Document::begin("api", &options, rounds.warm);
-    let _alone = alone()?;
+    let mut document = Document::begin("api", options, rounds.warm);
     let mut report = Report::default();
     process::size(&mut report)?;
     process::start(&mut report, options.rounds(30, 5))?;

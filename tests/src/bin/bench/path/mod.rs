@@ -1,10 +1,7 @@
 //! What traffic that no rule hits loses on its way: `cargo xtask bench path` runs this as root.
 //!
-//! `path_bench [--quick] [--rounds N]`: the tables go to standard error, the document (JSON) to standard output.
-//!
 //! Two namespaces and a veth pair. Every sample under a condition stands beside one without anything of ours in the
 //! machine, taken right before or after it, in turn; the ratio is that of such a pair.
-#![expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 
 mod condition;
 mod http;
@@ -13,20 +10,16 @@ mod place;
 mod report;
 
 use anyhow::Result;
-use chaos_tests::{
-    bench::{Document, Options},
-    lab::alone,
-};
+use chaos_tests::bench::{Document, Options};
 
 use load::Load;
 use place::{DIRECT, Place};
 use report::Row;
 
-fn main() -> Result<()> {
-    let options = Options::of_root()?;
+/// Measures, and shows it.
+pub(crate) fn run(options: &Options) -> Result<()> {
     let rounds = options.rounds(11, 2);
-    let mut document = Document::begin("path", &options, rounds);
-    let _alone = alone()?;
+    let mut document = Document::begin("path", options, rounds);
     let place = Place::new()?;
     let loads = Load::all(&place)?;
     let mut rows = Row::all(&loads);

@@ -15,7 +15,7 @@ use chaos_tests::{
 };
 use serde_json::Value;
 
-use crate::place::{DIRECT, Place, port};
+use super::place::{DIRECT, Place, port};
 
 /// How long one sample takes.
 const TIME: Duration = Duration::from_secs(1);
@@ -26,18 +26,18 @@ const CLIENTS: u32 = 16;
 
 /// What one sample says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
+pub(super) struct Reading {
     /// In the load's unit.
-    pub(crate) rate: f64,
+    pub(super) rate: f64,
     /// Median time of one answer, microseconds, where there are answers.
-    pub(crate) latency_us: Option<f64>,
+    pub(super) latency_us: Option<f64>,
 }
 
 /// A program and how it is used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) name: &'static str,
-    pub(crate) unit: &'static str,
+pub(super) struct Load {
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
     kind: Kind,
 }
 
@@ -51,7 +51,7 @@ enum Kind {
 
 impl Load {
     /// All of them; how many requests redis gets follows from how fast it is here.
-    pub(crate) fn all(place: &Place) -> Result<Vec<Self>> {
+    pub(super) fn all(place: &Place) -> Result<Vec<Self>> {
         let load = |name, unit, kind| Self { name, unit, kind };
         let mut redis = load("redis-benchmark GET", "1/s", Kind::Redis { requests: 10_000 });
         if redis.missing().is_none() {
@@ -70,7 +70,7 @@ impl Load {
     }
 
     /// Why it cannot run here, if so.
-    pub(crate) fn missing(&self) -> Option<String> {
+    pub(super) fn missing(&self) -> Option<String> {
         let tools: &[(&str, &str)] = match self.kind {
             Kind::Iperf { .. } => &[("iperf3", "iperf3")],
             Kind::Datagrams => &[],
@@ -82,17 +82,17 @@ impl Load {
     }
 
     /// Whether a TCP proxy can be in its path.
-    pub(crate) const fn is_tcp(&self) -> bool {
+    pub(super) const fn is_tcp(&self) -> bool {
         !matches!(self.kind, Kind::Datagrams)
     }
 
     /// Digits of its rate behind the point.
-    pub(crate) const fn digits(&self) -> usize {
+    pub(super) const fn digits(&self) -> usize {
         if matches!(self.kind, Kind::Iperf { .. }) { 2 } else { 0 }
     }
 
     /// One sample from the client to this address.
-    pub(crate) fn run(&self, place: &Place, to: IpAddr) -> Result<Reading> {
+    pub(super) fn run(&self, place: &Place, to: IpAddr) -> Result<Reading> {
         let seconds = TIME.as_secs();
         match self.kind {
             Kind::Iperf { streams } => iperf(&client(

@@ -6,16 +6,16 @@ use anyhow::Result;
 use chaos_tests::bench::{Axis, Chart, Document, Point, Series, Spread, Table};
 use serde::Serialize;
 
-use crate::{
+use super::{
     condition::Condition,
     load::{Load, Reading},
 };
 
 /// One load under one condition.
 #[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) load: Load,
-    pub(crate) condition: Condition,
+pub(super) struct Row {
+    pub(super) load: Load,
+    pub(super) condition: Condition,
     pairs: Vec<(Reading, Reading)>,
     skipped: Option<String>,
 }
@@ -41,7 +41,7 @@ struct Figures {
 
 impl Row {
     /// Every load under every condition.
-    pub(crate) fn all(loads: &[Load]) -> Vec<Self> {
+    pub(super) fn all(loads: &[Load]) -> Vec<Self> {
         let row = |load: &Load, condition: Condition| {
             let proxied = condition == Condition::Proxy && !load.is_tcp();
             let no_way = proxied.then(|| "a TCP proxy does not carry UDP".to_owned());
@@ -51,20 +51,20 @@ impl Row {
         loads.iter().flat_map(|load| Condition::ALL.map(|condition| row(load, condition))).collect()
     }
 
-    pub(crate) fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         format!("{}, {}", self.load.name, self.condition.name())
     }
 
-    pub(crate) fn skip(&mut self, why: String) {
+    pub(super) fn skip(&mut self, why: String) {
         eprintln!("\n{}: {why}", self.title());
         self.skipped = Some(why);
     }
 
-    pub(crate) const fn is_skipped(&self) -> bool {
+    pub(super) const fn is_skipped(&self) -> bool {
         self.skipped.is_some()
     }
 
-    pub(crate) fn add(&mut self, direct: Reading, under: Reading) {
+    pub(super) fn add(&mut self, direct: Reading, under: Reading) {
         self.pairs.push((direct, under));
     }
 
@@ -100,7 +100,7 @@ impl Row {
 }
 
 /// Puts everything into the document.
-pub(crate) fn fill(document: &mut Document, loads: &[Load], rows: &[Row]) -> Result<()> {
+pub(super) fn fill(document: &mut Document, loads: &[Load], rows: &[Row]) -> Result<()> {
     for row in rows {
         document.add(&row.figures())?;
     }

@@ -20,7 +20,7 @@ const REMEMBERED: usize = 1 << 17;
 const PORT: u16 = 7_777;
 
 /// A running flood; dropping it ends it.
-pub(crate) struct Flood {
+pub(super) struct Flood {
     notes: Arc<Notes>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -56,14 +56,14 @@ fn at(list: &[AtomicU64], number: u64) -> u64 {
 
 /// A moment of the flood.
 #[derive(Clone, Copy)]
-pub(crate) struct Mark {
+pub(super) struct Mark {
     at_ns: u64,
     number: u64,
 }
 
 impl Flood {
     /// Starts it from end A to end B.
-    pub(crate) fn start(pair: &Pair) -> Result<Self> {
+    pub(super) fn start(pair: &Pair) -> Result<Self> {
         let to = SocketAddr::from((B4, PORT));
         let receiver = pair.b.enter(|| UdpSocket::bind(to))?.context("the receiver's socket")?;
         let sender = pair.a.enter(|| UdpSocket::bind((A4, 0)))?.context("the sender's socket")?;
@@ -100,13 +100,13 @@ impl Flood {
     }
 
     /// Now.
-    pub(crate) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         Mark { at_ns: self.notes.now_ns(), number: self.notes.next.load(Ordering::Acquire) }
     }
 
     /// How long after `mark` the first datagram left whose way is as wanted: the time it took, none if it was lost.
     /// Ask when the last that counts has had time to come.
-    pub(crate) fn first(&self, mark: Mark, wanted: impl Fn(Option<Duration>) -> bool) -> Option<Duration> {
+    pub(super) fn first(&self, mark: Mark, wanted: impl Fn(Option<Duration>) -> bool) -> Option<Duration> {
         let last = self.notes.next.load(Ordering::Acquire);
         (mark.number..last).find_map(|number| {
             let left = at(&self.notes.left, number);

@@ -13,7 +13,7 @@ use chaos_tests::lab::netns::Netns;
 const PAGE: usize = 1024;
 
 /// Starts it inside `netns`; it ends with this process.
-pub(crate) fn serve(netns: &Netns, at: SocketAddr) -> Result<()> {
+pub(super) fn serve(netns: &Netns, at: SocketAddr) -> Result<()> {
     let listener = netns.enter(|| TcpListener::bind(at))?.with_context(|| format!("listening at {at}"))?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {

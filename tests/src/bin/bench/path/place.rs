@@ -17,32 +17,32 @@ use chaos_tests::{
     skip::find_tool,
 };
 
-use crate::{condition::RULES, http};
+use super::{condition::RULES, http};
 
 /// Where the servers listen, and the proxy before them.
-pub(crate) mod port {
-    pub(crate) const IPERF: u16 = 5201;
-    pub(crate) const REDIS: u16 = 6379;
-    pub(crate) const HTTP: u16 = 8080;
-    pub(crate) const UDP: u16 = 9000;
+pub(super) mod port {
+    pub(super) const IPERF: u16 = 5201;
+    pub(super) const REDIS: u16 = 6379;
+    pub(super) const HTTP: u16 = 8080;
+    pub(super) const UDP: u16 = 9000;
 }
 
 /// Where the servers are without a proxy.
-pub(crate) const DIRECT: IpAddr = IpAddr::V4(B4);
+pub(super) const DIRECT: IpAddr = IpAddr::V4(B4);
 /// Where the proxy listens: beside the client, the nearest it can be.
-pub(crate) const PROXIED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const PROXIED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The network, made ready.
-pub(crate) struct Place {
+pub(super) struct Place {
     /// The client is A, the server B.
-    pub(crate) pair: Pair,
+    pub(super) pair: Pair,
     /// Targets that send nothing.
-    pub(crate) cgroups: Cgroups,
+    pub(super) cgroups: Cgroups,
     _servers: Vec<Process>,
 }
 
 impl Place {
-    pub(crate) fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let pair = Pair::new()?;
         warm_up(&pair.a, DIRECT)?;
         let mut servers = Vec::new();
