@@ -25,7 +25,7 @@ use super::append::Appender;
 pub(crate) use self::record::{Former, Intent, Record};
 
 const NAME: &str = "journal";
-/// It is written anew when it is longer than this, bytes.
+/// It is written anew when it is longer than this, bytes, and twice as long as when it was written anew.
 const LONG: u64 = 1 << 20;
 
 /// The journal of this agent.
@@ -38,6 +38,8 @@ pub(crate) struct Journal {
     open: BTreeMap<u64, Intent>,
     next_id: u64,
     length: u64,
+    /// Its length when it was written anew: what was open alone may be longer than [`LONG`].
+    least: u64,
     appender: Appender,
 }
 
@@ -62,6 +64,7 @@ impl Journal {
             open: BTreeMap::new(),
             next_id: former.next_id,
             length: 0,
+            least: 0,
             appender: Appender::default(),
         };
         let told = trouble.map(|error| format!("the state in {} cannot be kept: {error}", folder.display()));
@@ -108,7 +111,8 @@ impl Journal {
             self.open.remove(id);
         }
         let written = self.append(&Record::Ended { ids, why: why.to_owned() }.line());
-        let written = if self.length > LONG { written.and_then(|()| self.rewrite()) } else { written };
+        let is_long = self.length > LONG.max(2 * self.least);
+        let written = if is_long { written.and_then(|()| self.rewrite()) } else { written };
         self.told(written)
     }
 
@@ -162,6 +166,7 @@ impl Journal {
         }
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         self.length = bytes.len() as u64;
+        self.least = self.length;
         self.appender.file_is_new();
         Ok(())
     }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -127,6 +127,28 @@ fn a_long_one_is_written_anew_and_forgets_nothing_that_is_open() {
     assert!(fs::metadata(folder.join(NAME)).unwrap().len() < LONG + 20_000);
     let (_, former, _) = Journal::open(&folder);
     assert_eq!((former.open.len(), former.next_id), (1, 400));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What is open is longer than a journal should be: writing it anew does not help, and ends of many must not each try.
+#[test]
+fn with_much_that_is_open_the_end_of_one_is_a_line() {
+    let folder = folder("much");
+    let (mut journal, ..) = Journal::open(&folder);
+    journal.begin();
+    let long = "x".repeat(10_000);
+    journal.intend((1..400).map(|id| Intent { targets: long.clone(), ..intent(id) }).collect());
+    let file = |folder: &PathBuf| fs::metadata(folder.join(NAME)).unwrap().ino();
+    let mut files = vec![file(&folder)];
+    for id in 1..200 {
+        journal.ended(vec![id], "deleted");
+        files.push(file(&folder));
+    }
+    files.dedup();
+    assert!(files.len() <= 2, "written anew {} times", files.len() - 1);
+    drop(journal);
+    let (_, former, _) = Journal::open(&folder);
+    assert_eq!(former.open.len(), 200);
     fs::remove_dir_all(&folder).unwrap();
 }
 
