@@ -4,6 +4,7 @@
 
 mod document;
 pub mod flood;
+pub mod lane;
 mod machine;
 mod options;
 pub mod rules;

@@ -21,12 +21,14 @@ enum What {
     Prog(program::Options),
     /// Traffic that no rule hits: throughput beside direct, and a TCP proxy beside it
     Path(program::Options),
+    /// More rules, more targets, more events: what each step costs
+    Scale(program::Options),
     /// All of them, one after the other
     All(program::How),
 }
 
 /// Those of [`What::All`], in this order.
-const ALL: [&str; 3] = ["prog", "path", "api"];
+const ALL: [&str; 4] = ["prog", "path", "scale", "api"];
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -34,6 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Api(options) => program::run("api", options),
         What::Prog(options) => program::run("prog", options),
         What::Path(options) => program::run("path", options),
+        What::Scale(options) => program::run("scale", options),
         What::All(how) => ALL.iter().try_for_each(|name| {
             eprintln!("== bench {name}");
             program::run_as(name, how.clone()).with_context(|| format!("bench {name}"))

@@ -21,10 +21,10 @@ use super::{condition::RULES, http};
 
 /// Where the servers listen, and the proxy before them.
 pub(super) mod port {
-    pub(super) const IPERF: u16 = 5201;
-    pub(super) const REDIS: u16 = 6379;
-    pub(super) const HTTP: u16 = 8080;
-    pub(super) const UDP: u16 = 9000;
+    pub(crate) const IPERF: u16 = 5201;
+    pub(crate) const REDIS: u16 = 6379;
+    pub(crate) const HTTP: u16 = 8080;
+    pub(crate) const UDP: u16 = 9000;
 }
 
 /// Where the servers are without a proxy.

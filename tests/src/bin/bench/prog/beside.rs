@@ -4,19 +4,16 @@
 //! far end drops it at once: it is for another MAC. Every form has a namespace of its own, all made alike, and one has
 //! none of them: what that differs from another such is the error of the method.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use chaos_tests::{
     api::{Agent, matched},
     bench::{
-        Axis, Chart, Document, Options, Point, Series, Spread, Table, flood,
+        Axis, Chart, Document, Options, Point, Series, Spread, Table,
+        lane::{Lane, PEER},
         rules::{Cgroups, Rule, cgroups_of, unmatched},
     },
-    lab::shapes::{A4, Pair},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,10 +21,6 @@ use serde_json::{Value, json};
 use super::nft;
 
 const RULES: [usize; 5] = [1, 10, 100, 1000, 4096];
-/// Where the datagrams go, and what the one rule names that they match.
-const PEER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
-const PORT: u16 = 6379;
-
 /// How the rules are in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -55,7 +48,7 @@ impl Form {
 /// One form in a namespace of its own.
 struct Stage {
     form: Form,
-    pair: Pair,
+    lane: Lane,
     _cgroups: Cgroups,
     agent: Option<Agent>,
     /// What one datagram took, nanoseconds.
@@ -85,7 +78,7 @@ pub(super) fn measure_all(document: &mut Document, options: &Options, rounds: us
         document.tables.push(table);
         return Ok(());
     }
-    let with_cgroups = nft::knows_cgroups(&Pair::new()?.a)?;
+    let with_cgroups = nft::knows_cgroups(Lane::new()?.netns())?;
     table.note = note(with_cgroups);
     let mut rows = Vec::new();
     for matches in [0, 1] {
@@ -128,39 +121,36 @@ fn note(with_cgroups: bool) -> String {
         "Median of the rounds, in brackets the middle half; `nothing again` is the error of the method. Every rule \
          counts. The list has one line a rule, the last of which matches; the sets are one for single addresses, for \
          networks, for ranges of ports and for cgroups, with a counter for each element: they tell of one match a \
-         set.{cgroups}"
+         set. In nftables rules about ports are for UDP alone.{cgroups}"
     )
 }
 
 impl Stage {
     fn new(form: Form, rules: &[Rule]) -> Result<Self> {
-        let pair = Pair::new()?;
-        pair.a.run(&format!("ip route add {PEER} dev va"))?;
-        pair.a.run(&format!("ip neigh add {PEER} lladdr 02:77:00:00:00:99 dev va nud permanent"))?;
+        let lane = Lane::new()?;
         // Nothing else is sent meanwhile.
         let named =
             if matches!(form, Form::Nothing | Form::Control) { 0 } else { cgroups_of(rules.len()) + 1 };
-        let cgroups = Cgroups::new(&pair.a, named)?;
+        let cgroups = Cgroups::new(lane.netns(), named)?;
         let mut agent = None;
         match form {
             Form::Nothing | Form::Control => {}
-            Form::List => nft::load(&pair.a, &nft::list(rules, &cgroups))?,
-            Form::Sets => nft::load(&pair.a, &nft::sets(rules, &cgroups))?,
+            Form::List => nft::load(lane.netns(), &nft::list(rules, &cgroups))?,
+            Form::Sets => nft::load(lane.netns(), &nft::sets(rules, &cgroups))?,
             Form::Ours => {
                 let faults: Vec<Value> =
-                    rules.iter().map(|rule| rule.fault(&pair.a, &cgroups, true)).collect();
+                    rules.iter().map(|rule| rule.fault(lane.netns(), &cgroups, true)).collect();
                 let armed = Agent::start("--max-rules 4096 --max-faults 4096")?;
                 let answer = armed.ask("PUT", "/v1/faults", &json!({"faults": faults}))?;
                 ensure!(answer.status == 200, "the rules are refused: {answer:?}");
                 agent = Some(armed);
             }
         }
-        Ok(Self { form, pair, _cgroups: cgroups, agent, samples: Vec::new(), sent: 0 })
+        Ok(Self { form, lane, _cgroups: cgroups, agent, samples: Vec::new(), sent: 0 })
     }
 
     fn sample(&mut self, time: Duration) -> Result<()> {
-        let (from, to) = (SocketAddr::from((A4, 40_000)), SocketAddr::from((PEER, PORT)));
-        let sent = flood::send(&self.pair.a, from, to, time)?;
+        let sent = self.lane.send(time)?;
         self.samples.push(sent.nanos());
         self.sent += sent.datagrams;
         Ok(())
@@ -174,7 +164,7 @@ impl Stage {
                 let list = agent.ask("GET", "/v1/faults", &Value::Null)?.body;
                 list["faults"].as_array().into_iter().flatten().map(matched).sum()
             }
-            _ => nft::counted(&self.pair.a)?,
+            _ => nft::counted(self.lane.netns())?,
         };
         let (name, wanted) = (self.form.name(), self.sent * matches);
         ensure!(counted == wanted, "{name}: {counted} matches counted, {wanted} meant");

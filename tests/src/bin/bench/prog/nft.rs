@@ -16,13 +16,14 @@ pub(super) fn missing() -> Option<String> {
     find_tool("nft").is_none().then(|| "no nft here; the package `nftables` has it".to_owned())
 }
 
-/// One rule a line, each with its counter, as most write it.
+/// One rule a line, each with its counter, as most write it. Ports are those of UDP only, where ours mean TCP, too:
+/// both would cost it a lookup more.
 pub(super) fn list(rules: &[Rule], cgroups: &Cgroups) -> String {
     let mut text = format!("table inet bench {{\n{CHAIN}");
     for rule in rules {
         let _ = match rule {
             Rule::Peer(network, length) => writeln!(text, "ip daddr {network}/{length} counter"),
-            Rule::Ports(first, last) => writeln!(text, "th dport {first}-{last} counter"),
+            Rule::Ports(first, last) => writeln!(text, "udp dport {first}-{last} counter"),
             Rule::Cgroup(number) => {
                 writeln!(text, "socket cgroupv2 level 1 {} counter", quoted(cgroups, *number))
             }
@@ -46,7 +47,7 @@ pub(super) fn sets(rules: &[Rule], cgroups: &Cgroups) -> String {
     for (name, kind, lookup, elements) in [
         ("hosts", "ipv4_addr; ", "ip daddr", hosts),
         ("networks", "ipv4_addr; flags interval;", "ip daddr", networks),
-        ("ports", "inet_service; flags interval;", "th dport", ports),
+        ("ports", "inet_service; flags interval;", "udp dport", ports),
         ("groups", "cgroupsv2;", "socket cgroupv2 level 1", groups),
     ] {
         if !elements.is_empty() {
