@@ -335,6 +335,7 @@ fn faults_are_listed_shown_removed_and_told_about() {
     assert!(shown.contains("dropped") && shown.contains("active"), "{shown}");
     assert!(ask("rm cut").starts_with(&format!("removed {id}: partition:")));
     assert!(pair.a.reaches(B4));
+    assert!(ask("rm cut").starts_with(&format!("{id} had ended before, it was deleted: partition:")));
     assert!(!ask("ls").contains("cut") && ask("ls --all").contains("ended"));
     assert_eq!(json("show cut --json")["fault"]["why"], "it was deleted");
     let (code, said) = run(asking(&agent, "rm no-such-fault"));

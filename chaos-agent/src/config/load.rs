@@ -24,8 +24,10 @@ pub(crate) enum ConfigError {
         what: String,
     },
     /// The file cannot be read.
-    #[error("the configuration {}: {error}", path.display())]
+    #[error("{what} {}: {error}", path.display())]
     Unreadable {
+        /// What it is for.
+        what: &'static str,
         /// Which file.
         path: PathBuf,
         /// What the kernel said.
@@ -119,7 +121,7 @@ impl Sources {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path, text))),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ConfigError::Unreadable { path, error }),
+            Err(error) => Err(ConfigError::Unreadable { what: "the configuration", path, error }),
         }
     }
 }

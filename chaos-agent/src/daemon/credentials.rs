@@ -95,7 +95,7 @@ fn key(config: &Config, variable: Option<String>) -> Result<Arc<[u8]>, ConfigErr
                 file.display()
             ));
         }
-        (Some(file), None) => (secret(file)?, file.display().to_string()),
+        (Some(file), None) => (secret("the key of --key-file", file)?, file.display().to_string()),
         (None, Some(key)) => (key, KEY_VARIABLE.to_owned()),
         (None, None) => {
             return wrong(format!(
@@ -113,8 +113,8 @@ fn key(config: &Config, variable: Option<String>) -> Result<Arc<[u8]>, ConfigErr
 }
 
 /// A file that others may not read.
-fn secret(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+fn secret(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error| ConfigError::Unreadable { what, path: path.to_owned(), error };
     let mut file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode();
     if mode & 0o007 != 0 {
@@ -126,14 +126,19 @@ fn secret(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn tls(cert: &Path, key: &Path) -> Result<ServerConfig, ConfigError> {
-    let unreadable = |error| ConfigError::Unreadable { path: cert.to_owned(), error };
+    let unreadable = |error| ConfigError::Unreadable {
+        what: "the certificate of --tls-cert",
+        path: cert.to_owned(),
+        error,
+    };
     let bad = |path: &Path, error: &dyn std::fmt::Display| {
         ConfigError::Together(format!("{}: no PEM that TLS can use: {error}", path.display()))
     };
     let text = fs::read(cert).map_err(unreadable)?;
     let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| bad(cert, &error))?;
-    let private = PrivateKeyDer::from_pem_slice(secret(key)?.as_bytes()).map_err(|error| bad(key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(secret("the key of --tls-key", key)?.as_bytes())
+        .map_err(|error| bad(key, &error))?;
     let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| bad(cert, &error))?
@@ -179,6 +184,11 @@ mod tests {
         for wrong in [None, Some(&b""[..]), Some(b"0123456789abcdeF"), Some(b"0123456789abcdef0")] {
             assert!(!credentials.fits(wrong), "{wrong:?}");
         }
+        let missing = tls(Path::new("/no/such/cert.pem"), &file).unwrap_err().to_string();
+        assert!(
+            missing.starts_with("the certificate of --tls-cert /no/such/cert.pem: No such file"),
+            "{missing}"
+        );
         fs::remove_file(&file).unwrap();
     }
 }

@@ -37,6 +37,10 @@ pub(crate) fn runner() -> PathBuf {
 
 /// The example, to be given a command.
 pub(crate) fn exec(command: &[&str]) -> Command {
+    // A background job of a shell without job control is born deaf to it, and so would be its children.
+    // SAFETY: no handler.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::SIGINT, nix::sys::signal::SigHandler::SigDfl) }
+        .unwrap();
     let mut exec = Command::new(runner());
     exec.args(command).stdin(Stdio::null());
     exec

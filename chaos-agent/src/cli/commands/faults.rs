@@ -44,22 +44,35 @@ pub(crate) fn show(args: &ShowArgs, json: bool) -> Result<ExitCode> {
 /// Ends some. Those that can be ended are, also when another cannot.
 pub(crate) fn rm(args: &RmArgs, json: bool) -> Result<ExitCode> {
     let client = remote::must(&args.place)?;
-    let mut removed = Vec::new();
+    let (mut removed, mut said) = (Vec::new(), Vec::new());
     let mut failed = None;
     for id in &args.ids {
-        match client.remove(id) {
-            Ok(fault) => removed.push(fault),
+        let before = client.show(id).map(|fault| fault.state);
+        match before.and_then(|before| Ok((before, client.remove(id)?))) {
+            Ok((before, fault)) => {
+                said.push(end(&fault, before));
+                removed.push(fault);
+            }
             Err(error) => failed = failed.or(Some(remote::failure(error))),
         }
     }
     if json {
         output::json(Stream::Out, &json!({"type": "removed", "faults": removed}))?;
     } else {
-        for fault in &removed {
-            output::line(Stream::Out, &format!("removed {}: {}", fault.id, counted(fault)))?;
+        for line in &said {
+            output::line(Stream::Out, line)?;
         }
     }
     failed.map_or(Ok(Exit::Done.into()), |failure| Err(failure.into()))
+}
+
+/// How a fault ended that somebody wants to end.
+fn end(fault: &FaultView, before: State) -> String {
+    let why = fault.why.as_deref().unwrap_or_default();
+    match before {
+        State::Ended => format!("{} had ended before, {why}: {}", fault.id, counted(fault)),
+        State::Active | State::Unknown => format!("removed {}: {}", fault.id, counted(fault)),
+    }
 }
 
 fn state(fault: &FaultView) -> &'static str {
