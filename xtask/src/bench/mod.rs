@@ -21,6 +21,8 @@ enum What {
     Prog(program::Options),
     /// Traffic that no rule hits: throughput beside direct, and a TCP proxy beside it
     Path(program::Options),
+    /// Delay: how late, and how fast TCP is under it; beside netem and sch_fq where the kernel has them
+    Delay(program::Options),
     /// More rules, more targets, more events: what each step costs
     Scale(program::Options),
     /// All of them, one after the other
@@ -28,7 +30,7 @@ enum What {
 }
 
 /// Those of [`What::All`], in this order.
-const ALL: [&str; 4] = ["prog", "path", "scale", "api"];
+const ALL: [&str; 5] = ["prog", "path", "delay", "scale", "api"];
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -36,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Api(options) => program::run("api", options),
         What::Prog(options) => program::run("prog", options),
         What::Path(options) => program::run("path", options),
+        What::Delay(options) => program::run("delay", options),
         What::Scale(options) => program::run("scale", options),
         What::All(how) => ALL.iter().try_for_each(|name| {
             eprintln!("== bench {name}");
