@@ -21,7 +21,7 @@ enum What {
     Prog(program::Options),
     /// Traffic that no rule hits: throughput beside direct, and a TCP proxy beside it
     Path(program::Options),
-    /// Delay: how late, and how fast TCP is under it; beside netem and sch_fq where the kernel has them
+    /// Delay: how late, and how fast TCP is under it; beside netem and fq where the kernel has them
     Delay(program::Options),
     /// More rules, more targets, more events: what each step costs
     Scale(program::Options),

@@ -5,6 +5,8 @@ mod object;
 pub(crate) mod pins;
 #[path = "../../../chaos-agent/build/sources.rs"]
 mod sources;
+#[cfg(test)]
+mod stack;
 pub(crate) mod toolchain;
 
 use std::{fmt::Write as _, fs, path::Path, path::PathBuf};
