@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use chaos_tests::{
     bench::rules::{Cgroups, Rule},
-    lab::{netns::Netns, process, unique_name},
+    lab::{cgroup, netns::Netns, process, unique_name},
     skip::find_tool,
 };
 
@@ -67,8 +67,10 @@ fn quoted(cgroups: &Cgroups, number: usize) -> String {
 pub(super) fn load(netns: &Netns, text: &str) -> Result<()> {
     let path = std::env::temp_dir().join(unique_name() + ".nft");
     fs::write(&path, text).with_context(|| path.display().to_string())?;
-    let mut command = Command::new("nft");
-    command.arg("--file").arg(&path);
+    // nft looks for cgroups there, also where version 2 is mounted elsewhere, beside version 1.
+    let script = "mount --bind \"$0\" /sys/fs/cgroup && exec nft --file \"$1\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(cgroup::mount()?).arg(&path);
     // Thousands of cgroups and ranges take it seconds.
     let output = process::output(netns.inside(command), std::time::Duration::from_mins(2));
     fs::remove_file(&path)?;

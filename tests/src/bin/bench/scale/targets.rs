@@ -10,7 +10,7 @@ use chaos_tests::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{added_ns, agent, resident_mib, rules::add_and_remove, set, told};
+use super::{added_ns, agent, resident_mib, rules::add_and_remove, told};
 
 const COUNTS: [usize; 5] = [1, 4, 16, 64, 256];
 const QUICK: [usize; 2] = [1, 16];
@@ -20,8 +20,8 @@ const PORT: u16 = 9999;
 #[derive(Debug, Serialize)]
 struct Row {
     targets: usize,
-    /// One fault for each but the first, at once, where none was, until answered.
-    set_ms: Option<f64>,
+    /// One fault for each of the others, where none was, one after the other, until answered.
+    new_ms: Option<Spread>,
     /// The fault of the first target, while the others have theirs.
     add_ms: Option<Spread>,
     remove_ms: Option<Spread>,
@@ -37,12 +37,13 @@ fn fault(netns: &Netns) -> Value {
 }
 
 pub(super) fn measure(document: &mut Document, options: &Options, rounds: usize) -> Result<()> {
-    let note = "Each target is a network namespace with a process and a fault of its own. The first one is added and \
-                removed while the others have theirs; the last column is what its fault adds to a datagram of it.";
+    let note = "Each target is a network namespace with a process and a fault of its own, set one after the other. One of \
+                them is then added and removed again and again while the others have theirs; the last column is what its \
+                fault adds to a datagram of it.";
     let columns = [
         "targets",
-        "the others, ms",
-        "add one, ms",
+        "a new one, ms",
+        "add again, ms",
         "remove it, ms",
         "end all, ms",
         "agent, MiB",
@@ -55,7 +56,7 @@ pub(super) fn measure(document: &mut Document, options: &Options, rounds: usize)
         let row = one(*count, options, rounds)?;
         table.rows.push(vec![
             row.targets.to_string(),
-            row.set_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.0}")),
+            told(row.new_ms, 1),
             told(row.add_ms, 1),
             told(row.remove_ms, 1),
             format!("{:.1}", row.end_ms),
@@ -76,8 +77,8 @@ pub(super) fn measure(document: &mut Document, options: &Options, rounds: usize)
         x: Axis::log("targets"),
         y: Axis::log("ms, MiB"),
         series: vec![
-            curve("the others at once, ms", &|row| row.set_ms),
-            curve("add one, ms", &|row| Some(row.add_ms?.median)),
+            curve("a new one, ms", &|row| Some(row.new_ms?.median)),
+            curve("add again, ms", &|row| Some(row.add_ms?.median)),
             curve("end all, ms", &|row| Some(row.end_ms)),
             curve("agent, MiB", &|row| Some(row.resident_mib)),
         ],
@@ -90,13 +91,13 @@ fn one(count: usize, options: &Options, rounds: usize) -> Result<Row> {
     let others = (1..count).map(|_| Netns::new()).collect::<Result<Vec<_>>>()?;
     let live = |netns: &Netns| Process::start(netns.command("sleep 86400"));
     let _processes = others.iter().map(live).collect::<Result<Vec<_>>>()?;
-    let faults: Vec<Value> = others.iter().map(fault).collect();
     let mut agent = agent()?;
-    let begun = Instant::now();
-    if !faults.is_empty() {
-        set(&agent, &faults)?;
+    let mut new = Vec::new();
+    for netns in &others {
+        let begun = Instant::now();
+        agent.set(&fault(netns))?;
+        new.push(begun.elapsed().as_secs_f64() * 1e3);
     }
-    let set_ms = (!faults.is_empty()).then(|| begun.elapsed().as_secs_f64() * 1e3);
     let (mut add, mut remove) = (Vec::new(), Vec::new());
     // The first time it is cold: programs come to its devices.
     for round in 0..=rounds {
@@ -116,7 +117,7 @@ fn one(count: usize, options: &Options, rounds: usize) -> Result<Row> {
     agent.stop()?;
     Ok(Row {
         targets: count,
-        set_ms,
+        new_ms: Spread::of(&new),
         add_ms: Spread::of(&add),
         remove_ms: Spread::of(&remove),
         end_ms,
