@@ -33,9 +33,11 @@ pub const PROGRAMS: [&str; 11] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 31] = [
+pub(super) const SHARED: [&str; 33] = [
     "CHAOS_CONTROL",
     "CHAOS_CORE",
+    "CHAOS_GATES",
+    "CHAOS_BOOKED",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
     "CHAOS_CLAUSES",
@@ -193,4 +195,25 @@ pub fn instructions(object: &Object) -> Result<Vec<(String, u32)>, DatapathError
         counts.push((name.to_owned(), info.verified_instruction_count().unwrap_or(0)));
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Constants, and the tables of one instance or of a test.
+    const OWN: [&str; 7] =
+        [NETNS, "CHAOS_TEST", "CHAOS_ABI", "CHAOS_TAG", "CHAOS_CAPACITY", "CHAOS_CGROUP", "CHAOS_TESTING"];
+
+    /// A table that is not shared stays empty in every instance but the first.
+    #[test]
+    fn every_table_of_the_object_is_shared() {
+        let names = OBJECT.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+        let found: BTreeSet<&str> = names.filter(|name| name.starts_with("CHAOS_")).collect();
+        let known: BTreeSet<&str> =
+            SHARED.into_iter().filter(|name| *name != "AYA_LOGS").chain(OWN).collect();
+        assert_eq!(found, known);
+    }
 }
