@@ -1,6 +1,7 @@
 //! Charts as SVG, one below the other.
 #![expect(
     clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "numbers of series and places, and none is negative"
 )]
@@ -18,6 +19,11 @@ use super::document::{Chart, Point};
 
 const WIDTH: u32 = 860;
 const HEIGHT: u32 = 360;
+const MARGIN: u32 = 12;
+/// What the words beside the y axis take.
+const LEFT: u32 = 70;
+/// What the legend takes.
+const LEGEND: u32 = 180;
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x2e, 0x6f, 0x95),
     RGBColor(0xd1, 0x49, 0x5b),
@@ -42,7 +48,9 @@ pub(super) fn svg(charts: &[Chart]) -> Result<String> {
         let root = SVGBackend::with_string(&mut text, (WIDTH, HEIGHT * panels)).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, chart) in root.split_evenly((charts.len().max(1), 1)).iter().zip(charts) {
-            draw(area, chart).map_err(|error| anyhow!("drawing `{}`: {error:#}", chart.title))?;
+            let (left, right) = area.split_horizontally(WIDTH - LEGEND);
+            let drawn = draw(&left, chart).and_then(|()| legend(&right, chart));
+            drawn.map_err(|error| anyhow!("drawing `{}`: {error:#}", chart.title))?;
         }
         root.present()?;
     }
@@ -84,8 +92,8 @@ where
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let mut builder = ChartBuilder::on(area);
-    builder.caption(&chart.title, ("sans-serif", 16)).margin(12);
-    builder.x_label_area_size(36).y_label_area_size(70);
+    builder.caption(&chart.title, ("sans-serif", 16)).margin(MARGIN);
+    builder.x_label_area_size(36).y_label_area_size(LEFT);
     let mut context = builder.build_cartesian_2d(x, y)?;
     let places = &chart.x.places;
     let name = |value: &f64| {
@@ -109,32 +117,33 @@ where
         let whisker = move |point: &Point, at: f64| {
             PathElement::new(vec![(at, point.low), (at, point.high)], colour.stroke_width(1))
         };
-        let drawn = if places.is_empty() {
+        if places.is_empty() {
             let line = series.points.iter().map(|point| (point.x, point.y));
-            let drawn = context.draw_series(LineSeries::new(line, colour.stroke_width(2)).point_size(3))?;
-            drawn.label(&series.name);
-            context.draw_series(series.points.iter().map(|point| whisker(point, point.x)))?
+            context.draw_series(LineSeries::new(line, colour.stroke_width(2)).point_size(3))?;
+            context.draw_series(series.points.iter().map(|point| whisker(point, point.x)))?;
         } else {
             let width = BARS / count;
             let left = move |point: &Point| point.x - BARS / 2.0 + width * number as f64;
             let bar = |point: &Point| {
-                Rectangle::new(
-                    [(left(point), 0.0), (left(point) + width * 0.9, point.y)],
-                    colour.mix(0.6).filled(),
-                )
+                let corners = [(left(point), 0.0), (left(point) + width * 0.9, point.y)];
+                Rectangle::new(corners, colour.mix(0.6).filled())
             };
-            context.draw_series(series.points.iter().map(bar))?.label(&series.name);
-            context
-                .draw_series(series.points.iter().map(|point| whisker(point, left(point) + width * 0.45)))?
-        };
-        drawn.legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+            context.draw_series(series.points.iter().map(bar))?;
+            let middle = move |point: &Point| whisker(point, left(point) + width * 0.45);
+            context.draw_series(series.points.iter().map(middle))?;
+        }
     }
-    let mut legend = context.configure_series_labels();
-    legend
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.2));
-    legend.label_font(("sans-serif", 12)).draw()?;
+    Ok(())
+}
+
+/// Beside what is drawn, where it hides nothing.
+fn legend(area: &Area<'_>, chart: &Chart) -> Result<()> {
+    for (number, series) in chart.series.iter().enumerate() {
+        let y = (3 * MARGIN) as i32 + 18 * number as i32;
+        let colour = COLOURS[number % COLOURS.len()];
+        area.draw(&Rectangle::new([(0, y), (12, y + 8)], colour.filled()))?;
+        area.draw(&Text::new(series.name.clone(), (18, y - 2), ("sans-serif", 12)))?;
+    }
     Ok(())
 }
 

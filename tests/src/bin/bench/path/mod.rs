@@ -9,7 +9,7 @@ mod load;
 mod place;
 mod report;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use chaos_tests::bench::{Document, Options};
 
 use load::Load;
@@ -27,18 +27,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for row in &mut rows {
             eprint!("\rround {} of {rounds}: {:<60}", round + 1, row.title());
             if let Err(error) = measure(&place, row, round) {
-                row.skip(format!("{error:#}"));
+                row.fail(format!("{error:#}"));
             }
         }
     }
     eprintln!();
     report::fill(&mut document, &loads, &rows)?;
-    document.finish()
+    document.finish()?;
+    let failed = rows.iter().filter(|row| row.has_failed()).count();
+    ensure!(failed == 0, "{failed} rows failed, see the table");
+    Ok(())
 }
 
 /// One pair: direct, and under the condition.
 fn measure(place: &Place, row: &mut Row, round: usize) -> Result<()> {
-    if row.is_skipped() {
+    if !row.is_measured() {
         return Ok(());
     }
     let direct_first = round.is_multiple_of(2);

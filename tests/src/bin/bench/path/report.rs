@@ -18,6 +18,7 @@ pub(super) struct Row {
     pub(super) condition: Condition,
     pairs: Vec<(Reading, Reading)>,
     skipped: Option<String>,
+    failed: Option<String>,
 }
 
 /// The same as figures.
@@ -37,6 +38,7 @@ struct Figures {
     /// The least ratio that is wanted.
     goal: Option<f64>,
     skipped: Option<String>,
+    failed: Option<String>,
 }
 
 impl Row {
@@ -46,7 +48,7 @@ impl Row {
             let proxied = condition == Condition::Proxy && !load.is_tcp();
             let no_way = proxied.then(|| "a TCP proxy does not carry UDP".to_owned());
             let skipped = load.missing().or_else(|| condition.missing()).or(no_way);
-            Self { load: *load, condition, pairs: Vec::new(), skipped }
+            Self { load: *load, condition, pairs: Vec::new(), skipped, failed: None }
         };
         loads.iter().flat_map(|load| Condition::ALL.map(|condition| row(load, condition))).collect()
     }
@@ -55,13 +57,18 @@ impl Row {
         format!("{}, {}", self.load.name, self.condition.name())
     }
 
-    pub(super) fn skip(&mut self, why: String) {
+    /// It went wrong, and is not measured any more.
+    pub(super) fn fail(&mut self, why: String) {
         eprintln!("\n{}: {why}", self.title());
-        self.skipped = Some(why);
+        self.failed = Some(why);
     }
 
-    pub(super) const fn is_skipped(&self) -> bool {
-        self.skipped.is_some()
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    pub(super) const fn is_measured(&self) -> bool {
+        self.skipped.is_none() && self.failed.is_none()
     }
 
     pub(super) fn add(&mut self, direct: Reading, under: Reading) {
@@ -95,6 +102,7 @@ impl Row {
             latency_ratio: self.latency_ratio(),
             goal: self.condition.goal(),
             skipped: self.skipped.clone(),
+            failed: self.failed.clone(),
         }
     }
 }
@@ -123,8 +131,10 @@ pub(super) fn fill(document: &mut Document, loads: &[Load], rows: &[Row]) -> Res
         }
     }
     for row in rows {
-        if let Some(why) = &row.skipped {
-            let _ = write!(rates.note, "\nSKIPPED: {}: {why}", row.title());
+        for (word, why) in [("SKIPPED", &row.skipped), ("FAILED", &row.failed)] {
+            if let Some(why) = why {
+                let _ = write!(rates.note, "\n{word}: {}: {why}", row.title());
+            }
         }
     }
     document.tables.push(rates);
@@ -147,7 +157,8 @@ fn line(load: &Load, direct: String, cells: impl Iterator<Item = String>) -> Vec
 
 fn cell(row: &Row, ratio: Option<Spread>) -> String {
     match ratio {
-        _ if row.is_skipped() => "SKIPPED".to_owned(),
+        _ if row.has_failed() => "FAILED".to_owned(),
+        _ if !row.is_measured() => "SKIPPED".to_owned(),
         Some(ratio) => ratio.told(2),
         None => "–".to_owned(),
     }
@@ -156,7 +167,7 @@ fn cell(row: &Row, ratio: Option<Spread>) -> String {
 fn chart(loads: &[Load], rows: &[Row]) -> Chart {
     let series = |condition: Condition| {
         let of_condition = rows.iter().filter(|row| row.condition == condition);
-        let ratios = of_condition.enumerate().filter(|(_, row)| !row.is_skipped());
+        let ratios = of_condition.enumerate().filter(|(_, row)| row.is_measured());
         let points = ratios.filter_map(|(place, row)| Some(Point::spread(place as f64, row.ratio()?)));
         Series { name: condition.name().to_owned(), points: points.collect() }
     };

@@ -1,6 +1,6 @@
 //! Mixed rules as nftables takes them.
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{fmt::Write as _, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use chaos_tests::{
@@ -67,16 +67,20 @@ fn quoted(cgroups: &Cgroups, number: usize) -> String {
 pub(super) fn load(netns: &Netns, text: &str) -> Result<()> {
     let path = std::env::temp_dir().join(unique_name() + ".nft");
     fs::write(&path, text).with_context(|| path.display().to_string())?;
-    // nft looks for cgroups there, also where version 2 is mounted elsewhere, beside version 1.
-    let script = "mount --bind \"$0\" /sys/fs/cgroup && exec nft --file \"$1\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script]).arg(cgroup::mount()?).arg(&path);
-    // Thousands of cgroups and ranges take it seconds.
-    let output = process::output(netns.inside(command), std::time::Duration::from_mins(2));
+    let loaded = nft(netns, &["--file", &path.to_string_lossy()]);
     fs::remove_file(&path)?;
-    let output = output?;
+    loaded.map(drop)
+}
+
+/// Runs nft inside `netns` and returns what it printed. Thousands of cgroups and ranges take it seconds.
+fn nft(netns: &Netns, arguments: &[&str]) -> Result<String> {
+    // It looks for cgroups there, also where version 2 is mounted elsewhere, beside version 1.
+    let script = "mount --bind \"$0\" /sys/fs/cgroup && exec nft \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(cgroup::mount()?).args(arguments);
+    let output = process::output(netns.inside(command), Duration::from_mins(2))?;
     ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether this kernel and this nft know the cgroup of a socket.
@@ -92,7 +96,7 @@ pub(super) fn knows_cgroups(netns: &Netns) -> Result<bool> {
 
 /// What all its counters count together, in packets.
 pub(super) fn counted(netns: &Netns) -> Result<u64> {
-    let text = netns.run("nft list table inet bench")?;
+    let text = nft(netns, &["list", "table", "inet", "bench"])?;
     text.split("counter packets ")
         .skip(1)
         .map(|rest| {
