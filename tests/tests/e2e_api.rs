@@ -67,6 +67,29 @@ fn a_fault_begins_with_post_and_ends_with_delete() {
     before.settle(&[&pair.a, &pair.b], SOON).unwrap();
 }
 
+/// Programs that were loaded ahead serve namespaces that come later, at the same time and one after the other.
+#[test]
+fn every_namespace_is_hit() {
+    require_root!();
+    let _alone = alone().unwrap();
+    let agent = Agent::start("").unwrap();
+    for _ in 0..3 {
+        let pairs = [Pair::new().unwrap(), Pair::new().unwrap()];
+        let ids = pairs.each_ref().map(|pair| {
+            let made = agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap();
+            assert_eq!(made.status, 201, "{made:?}");
+            assert!(!pair.a.reaches(B4));
+            made.body["id"].to_string()
+        });
+        assert!(!pairs[0].a.reaches(B4), "still");
+        for (pair, id) in pairs.iter().zip(ids) {
+            agent.ask("DELETE", &format!("/v1/faults/{id}"), &Value::Null).unwrap();
+            assert!(pair.a.reaches(B4));
+        }
+    }
+    agent.stop().unwrap();
+}
+
 #[test]
 fn the_whole_set_changes_at_once_or_not_at_all() {
     require_root!();
