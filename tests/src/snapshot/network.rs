@@ -45,16 +45,23 @@ pub(super) fn links(place: Place<'_>) -> Result<Vec<String>> {
     Ok(links.iter().map(Value::to_string).collect())
 }
 
-/// Removes what changes by itself: counters and the timers of bridges and their ports.
+/// Removes what changes by itself: counters, the timers of bridges and their ports, and whether a device has a
+/// carrier, which the kernel looks at up to a second after its peer came up.
 fn drop_volatile(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|key, _| {
-                !key.starts_with("stats") && !key.ends_with("_timer") && key != "fdb_n_learned"
+                !key.starts_with("stats")
+                    && !key.ends_with("_timer")
+                    && key != "fdb_n_learned"
+                    && key != "operstate"
             });
             map.values_mut().for_each(drop_volatile);
         }
-        Value::Array(list) => list.iter_mut().for_each(drop_volatile),
+        Value::Array(list) => {
+            list.retain(|value| value != "LOWER_UP" && value != "NO-CARRIER");
+            list.iter_mut().for_each(drop_volatile);
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

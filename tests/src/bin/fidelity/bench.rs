@@ -31,6 +31,8 @@ pub(crate) struct Bench<'r> {
     pub(crate) row: &'r Row,
     /// Fewer samples and shorter times are wanted.
     pub(crate) quick: bool,
+    /// The machine is an emulated one.
+    pub(crate) slow: bool,
     /// Two namespaces; on the loopback device only A is used.
     pub(crate) pair: Pair,
     // In the order of their end: a cgroup goes when nothing is in it.
@@ -40,7 +42,7 @@ pub(crate) struct Bench<'r> {
 }
 
 impl<'r> Bench<'r> {
-    pub(crate) fn new(row: &'r Row, quick: bool) -> Result<Self> {
+    pub(crate) fn new(row: &'r Row, quick: bool, slow: bool) -> Result<Self> {
         let pair = Pair::new()?;
         let cgroup = row.place.cgroup.then(Cgroup::new).transpose()?.map(Rc::new);
         let mut inside: Box<dyn Fn(Command) -> Command> = Box::new(tcp::plain);
@@ -52,7 +54,7 @@ impl<'r> Bench<'r> {
             let home = Rc::clone(cgroup);
             inside = Box::new(move |command| home.inside(command));
         }
-        let bench = Self { row, quick, pair, _inhabitant: inhabitant, inside, cgroup };
+        let bench = Self { row, quick, slow, pair, _inhabitant: inhabitant, inside, cgroup };
         helper::warm_up(bench.near().netns, bench.to().ip())?;
         Ok(bench)
     }
@@ -140,6 +142,12 @@ impl<'r> Bench<'r> {
     /// Datagrams to here, one every `interval`.
     pub(crate) fn stream(&self, count: u32, interval_us: u64) -> Stream {
         Stream::new(self.to(), count, Duration::from_micros(interval_us))
+    }
+
+    /// The same where the time of each datagram matters: a machine that is slow is asked for no more than it can do
+    /// beside, or they would wait for each other.
+    pub(crate) fn gentle_stream(&self, count: u32, interval_us: u64) -> Stream {
+        if self.slow { self.stream(count / 5, interval_us * 20) } else { self.stream(count, interval_us) }
     }
 
     /// Both namespaces, for counters.

@@ -115,7 +115,7 @@ fn distributions() -> Vec<Row> {
 
 /// What datagrams take without a rule, in ms.
 fn direct(bench: &Bench<'_>) -> Result<Samples> {
-    let seen = bench.send(&bench.stream(500, 1000), Duration::ZERO)?;
+    let seen = bench.send(&bench.gentle_stream(500, 1000), Duration::ZERO)?;
     Samples::ms(&seen.delays_ns())
 }
 
@@ -128,7 +128,7 @@ fn whole(seen: &Seen) -> Finding {
 
 fn late_by(bench: &Bench<'_>, ms: f64) -> Result<Vec<Finding>> {
     let direct = direct(bench)?;
-    let seen = bench.send_armed(&bench.stream(bench.count(3000, 1000), 1000), Duration::from_millis(200))?;
+    let seen = bench.send_armed(&bench.gentle_stream(bench.count(3000, 1000), 1000), LONGEST)?;
     let delays = Samples::ms(&seen.delays_ns())?;
     let around = (ms - MIDDLE_MS, ms + MIDDLE_MS);
     let (median, mean) = (delays.median() - direct.median(), delays.mean() - direct.mean());
@@ -143,7 +143,7 @@ fn late_by(bench: &Bench<'_>, ms: f64) -> Result<Vec<Finding>> {
 
 /// Many flows in turn, so that no packet waits for another one of its flow.
 fn spread(bench: &Bench<'_>) -> Stream {
-    Stream { flows: 200, ..bench.stream(bench.count(4000, 2000), 1000) }
+    Stream { flows: 200, ..bench.gentle_stream(bench.count(4000, 2000), 1000) }
 }
 
 /// The longest a distribution of these rows holds a packet, and some more.
@@ -206,7 +206,7 @@ fn correlated(bench: &Bench<'_>) -> Result<Vec<Finding>> {
 
 /// One flow, packets nearer to each other than the jitter: the order stays, nobody is early.
 fn in_order(bench: &Bench<'_>) -> Result<Vec<Finding>> {
-    let seen = bench.send_armed(&bench.stream(bench.count(5000, 2000), 500), LONGEST)?;
+    let seen = bench.send_armed(&bench.gentle_stream(bench.count(5000, 2000), 500), LONGEST)?;
     let delays = Samples::ms(&seen.delays_ns())?;
     Ok(vec![
         whole(&seen),
@@ -255,7 +255,7 @@ fn request(bench: &Bench<'_>, connections: Connections, added_ms: f64, waits: f6
 fn composed(bench: &Bench<'_>, rules: &[&str]) -> Result<Vec<Finding>> {
     let direct = direct(bench)?;
     let armed = rules.iter().map(|rule| bench.arm_with(rule)).collect::<Result<Vec<_>>>()?;
-    let stream = bench.stream(bench.count(4000, 2000), 1000);
+    let stream = bench.gentle_stream(bench.count(4000, 2000), 1000);
     let seen = bench.send(&stream, Duration::from_millis(200))?;
     armed.into_iter().try_for_each(|chaos| chaos.stop().map(drop))?;
     let delays = Samples::ms(&seen.delays_ns())?;

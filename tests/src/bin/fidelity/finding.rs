@@ -14,7 +14,34 @@ pub(crate) struct Finding {
     pub(crate) ok: bool,
     /// It is about time: a machine that stands still changes it.
     pub(crate) timed: bool,
+    /// What was compared.
+    number: Option<Number>,
 }
+
+/// A number and what it was held against.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    seen: f64,
+    low: f64,
+    high: f64,
+    unit: Unit,
+}
+
+/// What kind of number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// Milliseconds, those of the fastest half.
+    Early,
+    /// Milliseconds of any other.
+    Late,
+    Seconds,
+    Other,
+}
+
+/// By how much a clock of an emulated machine may show too little, ms.
+const GRAIN_MS: f64 = 3.0;
+/// How much longer the fastest half may take there, ms.
+const SLOW_MS: f64 = 10.0;
 
 impl Finding {
     /// A number between two others, both included.
@@ -24,7 +51,21 @@ impl Finding {
             bounds: format!("{} to {} {unit} ({why})", short(low), short(high)),
             ok: (low..=high).contains(&seen),
             timed: matches!(unit, "ms" | "s" | "Mbit/s"),
+            number: Some(Number { seen, low, high, unit: Unit::of(what, unit) }),
         }
+    }
+
+    /// As it is judged on a machine that is ten times as slow: nothing may come early, and the fastest half hardly
+    /// later; how late the others are says nothing. Of a throughput there may not be too much.
+    pub(crate) fn leniently(self) -> Self {
+        let Some(Number { seen, low, high, unit }) = self.number.filter(|_| self.timed) else { return self };
+        let bounds = match unit {
+            Unit::Early => low - GRAIN_MS..=high + SLOW_MS,
+            Unit::Late => low - GRAIN_MS..=f64::MAX,
+            Unit::Seconds => low - GRAIN_MS / 1e3..=f64::MAX,
+            Unit::Other => low / 4.0..=high * 1.02,
+        };
+        Self { ok: bounds.contains(&seen), ..self }
     }
 
     /// A machine that stands still changes this, too.
@@ -34,12 +75,18 @@ impl Finding {
 
     /// A count that must be exactly this.
     pub(crate) fn exactly(what: &str, seen: u64, wanted: u64) -> Self {
-        Self { seen: format!("{what} {seen}"), bounds: format!("{wanted}"), ok: seen == wanted, timed: false }
+        Self {
+            seen: format!("{what} {seen}"),
+            bounds: format!("{wanted}"),
+            ok: seen == wanted,
+            timed: false,
+            number: None,
+        }
     }
 
     /// Something that must be so, shown as it is.
     pub(crate) fn so(seen: impl Into<String>, wanted: impl Into<String>, ok: bool) -> Self {
-        Self { seen: seen.into(), bounds: wanted.into(), ok, timed: false }
+        Self { seen: seen.into(), bounds: wanted.into(), ok, timed: false, number: None }
     }
 
     /// A share of `n` independent draws of probability `p`: exact binomial bounds.
@@ -51,6 +98,7 @@ impl Finding {
             bounds: format!("{} to {} % (99.9 %, binomial)", percent(low), percent(high)),
             ok: n > 0 && (low..=high).contains(&hits),
             timed: false,
+            number: None,
         })
     }
 
@@ -74,7 +122,19 @@ impl Finding {
             bounds: format!("mean about {}, p > 0.001 (geometric)", short(1.0 / (1.0 - go_on))),
             ok: p > 0.001,
             timed: false,
+            number: None,
         })
+    }
+}
+
+impl Unit {
+    fn of(what: &str, unit: &str) -> Self {
+        match unit {
+            "ms" if what.contains("p50") || what.starts_with("shortest") => Self::Early,
+            "ms" => Self::Late,
+            "s" => Self::Seconds,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -100,5 +160,17 @@ mod tests {
         assert!(Finding::share("lost", 1200, 10_000, 0.1).is_ok_and(|finding| !finding.ok));
         assert!(Finding::share("lost", 0, 0, 0.1).is_ok_and(|finding| !finding.ok));
         assert!(Finding::correlated_share("lost", 1060, 10_000, 0.1, 0.5).ok);
+    }
+
+    #[test]
+    fn a_slow_machine_is_late_and_never_early() {
+        let ok = |what: &str, seen: f64, unit: &str| {
+            Finding::between(what, seen, (49.9, 50.1), unit, "").leniently().ok
+        };
+        assert!(ok("p99", 500.0, "ms") && ok("added p50", 55.0, "ms"));
+        assert!(!ok("p99", 40.0, "ms") && !ok("added p50", 70.0, "ms"));
+        assert!(!ok("p99", f64::INFINITY, "ms"));
+        assert!(ok("throughput", 20.0, "Mbit/s") && !ok("throughput", 60.0, "Mbit/s"));
+        assert!(!ok("damaged", 51.0, ""), "what is not about time is judged as ever");
     }
 }

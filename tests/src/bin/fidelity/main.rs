@@ -1,8 +1,9 @@
 //! What was asked for and what a real program saw, for every kind of fault: `cargo xtask fidelity` runs this as
 //! root. One file a topic; a row there is what is asked, where, how it is measured, and the bounds.
 //!
-//! `fidelity [--json PATH] [--filter TEXT] [--quick] [--strict] [--list]`; PATH `-` is standard output, the
-//! table goes to standard error. A row whose times are wrong while the host of this virtual machine takes its CPUs away is
+//! `fidelity [--json PATH] [--filter TEXT]... [--quick] [--slow] [--agent] [--strict] [--lines] [--list]`; PATH `-`
+//! is standard output, the table goes to standard error. `--slow` is for emulated machines: how late things are is
+//! shown and not judged. `--agent` asks one agent for all faults, which is faster. `--lines` says of each row what the harness of Rust's tests says of a test. A row whose times are wrong while the host of this virtual machine takes its CPUs away is
 //! measured again, which the table and the document say. Ends with 1 when a row fails (with `--strict` also when one is skipped).
 #![expect(
     clippy::cast_precision_loss,
@@ -30,12 +31,15 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use chaos_tests::{
+    api::Agent,
+    chaos,
     lab::alone,
     measure::calm::{self, CpuTime},
 };
 
 use ability::Ability;
 use bench::Bench;
+use finding::Finding;
 use report::{Circumstances, Report, Verdict};
 use row::Row;
 
@@ -54,11 +58,15 @@ fn main() -> ExitCode {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Options {
     json: Option<PathBuf>,
-    filter: String,
+    filters: Vec<String>,
     quick: bool,
+    slow: bool,
+    agent: bool,
     strict: bool,
+    lines: bool,
     list: bool,
 }
 
@@ -69,14 +77,26 @@ impl Options {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--json" => options.json = Some(words.next().context("--json PATH")?.into()),
-                "--filter" => options.filter = words.next().context("--filter TEXT")?,
+                "--filter" => options.filters.push(words.next().context("--filter TEXT")?),
                 "--quick" => options.quick = true,
+                "--slow" => options.slow = true,
+                "--agent" => options.agent = true,
+                "--lines" => options.lines = true,
                 "--strict" => options.strict = true,
                 "--list" => options.list = true,
-                other => bail!("`{other}`: none of --json PATH, --filter TEXT, --quick, --strict, --list"),
+                other => bail!(
+                    "`{other}`: none of --json PATH, --filter TEXT, --quick, --slow, --agent, --strict, --lines, \
+                     --list"
+                ),
             }
         }
         Ok(options)
+    }
+
+    /// Whether the row is wanted: any if nothing is named.
+    fn wants(&self, row: &Row) -> bool {
+        let named = |filter: &String| row.title().contains(filter) || row.asked.contains(filter);
+        self.filters.is_empty() || self.filters.iter().any(named)
     }
 }
 
@@ -101,9 +121,8 @@ fn rows() -> Vec<Row> {
 
 fn run() -> Result<bool> {
     let options = Options::parse()?;
-    let matches = |row: &Row| row.title().contains(&options.filter) || row.asked.contains(&options.filter);
-    let rows: Vec<Row> = rows().into_iter().filter(matches).collect();
-    ensure!(!rows.is_empty(), "no row contains `{}`", options.filter);
+    let rows: Vec<Row> = rows().into_iter().filter(|row| options.wants(row)).collect();
+    ensure!(!rows.is_empty(), "no row contains {:?}", options.filters);
     if options.list {
         for row in &rows {
             println!("{:<60} {}", row.title(), row.asked);
@@ -112,11 +131,17 @@ fn run() -> Result<bool> {
     }
     ensure!(nix::unistd::geteuid().is_root(), "needs root; `cargo xtask fidelity` asks for it");
     let ability = Ability::of_this_build()?;
-    let mut report = Report::new();
+    // Held until the last row is measured.
+    let agent = options.agent.then(|| Agent::start("")).transpose()?;
+    if let Some(agent) = &agent {
+        agent.prepared()?;
+        chaos::ask(Some(agent.socket().clone()));
+    }
+    let mut report = Report::new(options.lines);
     for row in rows {
         for attempt in 1.. {
             let (begun, cpu) = (Instant::now(), CpuTime::now());
-            let verdict = measure(&row, &ability, options.quick);
+            let verdict = measure(&row, &ability, &options);
             let stolen_percent = cpu.stolen_since_percent();
             let again = attempt < ATTEMPTS && verdict.is_late() && calm::is_disturbed(stolen_percent);
             report.add(
@@ -131,18 +156,21 @@ fn run() -> Result<bool> {
         }
     }
     report.finish(options.json.as_deref())?;
+    agent.map_or(Ok(()), Agent::stop)?;
     Ok(report.passed(options.strict))
 }
 
-fn measure(row: &Row, ability: &Ability, quick: bool) -> Verdict {
+fn measure(row: &Row, ability: &Ability, options: &Options) -> Verdict {
     if let Some(reason) = ability.missing(row) {
         return Verdict::Skipped(reason);
     }
     let measured = || -> Result<Verdict> {
         // Other tests that measure time wait for their turn between two rows.
         let _alone = alone()?;
-        let bench = Bench::new(row, quick)?;
-        Ok(Verdict::Measured((row.measure)(&bench)?))
+        let bench = Bench::new(row, options.quick, options.slow)?;
+        let findings = (row.measure)(&bench)?;
+        let judged = |finding: Finding| if options.slow { finding.leniently() } else { finding };
+        Ok(Verdict::Measured(findings.into_iter().map(judged).collect()))
     };
     measured().unwrap_or_else(|error| Verdict::Broken(format!("{error:#}")))
 }
