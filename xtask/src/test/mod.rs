@@ -5,12 +5,13 @@ mod deploy;
 mod kernel;
 mod libtest;
 mod report;
+mod vm;
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, vm::Kernel};
 use report::Report;
 
 /// Arguments of `cargo xtask test`.
@@ -21,6 +22,12 @@ pub(crate) struct Options {
     /// List the layers and what they need
     #[arg(long)]
     list: bool,
+    /// Run the layer `vm` alone, on these kernels [default: 6.1 6.12]
+    #[arg(long, value_name = "KERNEL", num_args = 0.., value_enum, conflicts_with = "layers")]
+    vm: Option<Vec<Kernel>>,
+    /// There, run everything, which takes hours
+    #[arg(long, requires = "vm")]
+    full: bool,
 }
 
 /// What the layers of one run share.
@@ -29,6 +36,8 @@ struct Session {
     root: PathBuf,
     /// An object to test instead of the committed one, see `build_ebpf::Checked`.
     object: Option<PathBuf>,
+    /// What the layer `vm` runs, and on which kernels.
+    vm: vm::Extent,
 }
 
 impl Session {
@@ -93,7 +102,14 @@ const LAYERS: &[Layer] = &[
         about: "static binary, image and DaemonSet on a real node, where the script that starts one is; root",
         run: deploy::node,
     },
+    Layer {
+        name: VM,
+        about: "kernels of distributions in a virtual machine: attaching, life, every kind of fault",
+        run: vm::layer,
+    },
 ];
+
+const VM: &str = "vm";
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -108,10 +124,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let names: Vec<&str> = LAYERS.iter().map(|layer| layer.name).collect();
         bail!("no layer is called `{unknown}`; there are {}", names.join(", "));
     }
-    let mut session = Session { root: crate::root(), object: None };
+    let mut extent = vm::Extent { full: options.full, ..vm::Extent::usual() };
+    let mut wanted = options.layers.clone();
+    if let Some(kernels) = &options.vm {
+        wanted.push(VM.to_owned());
+        if !kernels.is_empty() {
+            extent.kernels.clone_from(kernels);
+        }
+    }
+    let mut session = Session { root: crate::root(), object: None, vm: extent };
     let mut done = Vec::new();
     for layer in LAYERS {
-        if options.layers.is_empty() || options.layers.iter().any(|name| name == layer.name) {
+        if wanted.is_empty() || wanted.iter().any(|name| name == layer.name) {
             println!("\n== {}: {}", layer.name, layer.about);
             done.push((layer.name, Report::of(|report| (layer.run)(&mut session, report))));
         }

@@ -79,6 +79,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(job.run()?).unwrap_or(u8::MAX)))
 }
 
+/// Fetches what a machine with this kernel needs, if it is not in the cache.
+///
+/// # Errors
+/// Why it cannot be had here.
+pub(crate) fn prepare(kernel: Kernel) -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), ONLY_HERE);
+    let _alone = cache::lock()?;
+    qemu::Qemu::get()?;
+    kernel::Ready::get(kernel, false).map(drop)
+}
+
+const ONLY_HERE: &str = "the machine is an x86-64 one: programs of this one do not run there";
+
 /// Where `chaos` is in every machine.
 pub(crate) const CHAOS: &str = "/usr/bin/chaos";
 
@@ -122,10 +135,7 @@ impl Job {
     /// # Errors
     /// What is missing here; a machine that does not come up, breaks down or takes too long.
     pub(crate) fn run(&self) -> Result<i32> {
-        ensure!(
-            cfg!(target_arch = "x86_64"),
-            "the machine is an x86-64 one, this one is not: its programs would not run"
-        );
+        ensure!(cfg!(target_arch = "x86_64"), ONLY_HERE);
         let _alone = cache::lock()?;
         let (qemu, kernel) = (qemu::Qemu::get()?, kernel::Ready::get(self.kernel, self.fetch)?);
         let folder = cache::folder()?.join("run");

@@ -25,6 +25,8 @@ const PROGRAMS: &[&str] = &[
     "redis-cli",
     "redis-server",
     "setpriv",
+    // That of busybox takes its own `ip` and `ping` for the better ones.
+    "sh",
     "ss",
     "tc",
     "tcpdump",
