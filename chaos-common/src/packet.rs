@@ -1,5 +1,7 @@
 //! From bytes to the facts that rules ask for. Reads only; every read may fail, then the packet passes.
 
+use crate::mask::zero;
+
 /// An address as four words in network byte order; IPv4 is mapped into IPv6 (RFC 4291, section
 /// 2.5.5.2). Words and not bytes: the eBPF backend moves bytes one by one.
 pub type Addr = [u32; 4];
@@ -142,6 +144,28 @@ const EXTENSIONS_MAX: u32 = 6;
 const MAPPED: u32 = 0xffff_u32.to_be();
 
 impl Packet {
+    /// Makes it the default, word by word.
+    #[inline(always)]
+    fn clear(&mut self) {
+        let (long, short) = (zero() as u32, zero() as u16);
+        *self = Self {
+            source: [long; 4],
+            destination: [long; 4],
+            source_port: short,
+            destination_port: short,
+            class: Class(zero() as u8),
+            proto: zero() as u8,
+            tcp_flags: zero() as u8,
+            flags: zero() as u8,
+            network_offset: long,
+            header_len: long,
+            transport_offset: long,
+            payload_len: long,
+            tos: long,
+            reserved: long,
+        };
+    }
+
     const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -225,7 +249,7 @@ pub struct Frame {
 /// Reads the headers into `packet`. None = it cannot be understood; then it passes.
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, frame: Frame, packet: &mut Packet) -> Option<()> {
-    *packet = Packet::default();
+    packet.clear();
     if frame.tag_beside {
         packet.flags |= packet_flags::TAGGED;
     }

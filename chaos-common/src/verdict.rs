@@ -3,6 +3,7 @@
 use crate::{
     fault::FaultKind,
     judge::opens_connection,
+    mask::zero,
     packet::{Addr, Packet},
 };
 
@@ -130,7 +131,7 @@ impl Verdict {
         corruption: Corruption { seed: 0, bits: 0, silent: 0, first: 0, last: 0 },
     };
 
-    /// Makes it [`Self::PASS`]. In two parts: what has more than 128 bytes is cleared byte by byte (LLVM's bpf backend).
+    /// Makes it [`Self::PASS`], word by word.
     #[inline(always)]
     pub fn clear(&mut self) {
         let Self {
@@ -149,11 +150,12 @@ impl Verdict {
             answer,
             corruption,
         } = self;
+        let zero = zero();
         for number in [drop_by, answer_by, duplicate_by, corrupt_by, mark_by, hold_by, hold_slot, flags] {
-            *number = 0;
+            *number = zero as u32;
         }
         for time in [queue_ns, delay_ns, longest_ns, armed_ns] {
-            *time = 0;
+            *time = zero;
         }
         let answer = core::hint::black_box(answer);
         *answer = Self::PASS.answer;

@@ -1,9 +1,11 @@
 //! The program that judges: a packet's way at a device, and when it comes back from a private one.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
 use aya_log_ebpf::debug;
 use chaos_common::{
-    abi::{DeviceKey, Direction, Intern, device_flags, dims, intern_flags},
+    abi::{Device, DeviceKey, Direction, Intern, device_flags, dims, intern_flags},
     job::{Job, Size, job_flags, places},
     judge::{Action, judge},
     world::World as _,
@@ -93,12 +95,26 @@ fn try_device(tables: &Tables, direction: Direction) -> Result<i32, Error> {
 #[inline(always)]
 fn begin(tables: &Tables, job: &mut Job, ifindex: u32, direction: Direction) -> Result<(), Error> {
     let key = DeviceKey { netns: job.netns, ifindex, bank: tables.bank };
-    // SAFETY: entries of the bank that is read are neither changed nor removed.
-    job.device = *unsafe { CHAOS_DEVICES.get(key) }.ok_or(Error::UnknownDevice)?;
+    let device = CHAOS_DEVICES.get_ptr(key).ok_or(Error::UnknownDevice)?;
+    copy_device(&mut job.device, device.cast());
     job.bank = tables.bank;
     job.direction = direction as u32;
     job.flags = 0;
     Ok(())
+}
+
+/// Word by word: of an assignment LLVM's bpf backend makes a loop over single bytes.
+#[inline(always)]
+fn copy_device(to: &mut Device, from: *const u64) {
+    const { assert!((size_of::<Device>() | offset_of!(Job, device)).is_multiple_of(8), "whole words") };
+    let to: *mut u64 = (&raw mut *to).cast();
+    for word in 0..size_of::<Device>() / 8 {
+        // SAFETY: inside the map's value, aligned as every value is; entries of the bank that is read are neither
+        // changed nor removed.
+        let value = unsafe { core::ptr::read_volatile(from.wrapping_add(word)) };
+        // SAFETY: inside the device.
+        unsafe { core::ptr::write_volatile(to.wrapping_add(word), value) };
+    }
 }
 
 /// A packet that comes from a private device: one wire packet, judged as if it were still on its own; or one whose

@@ -6,11 +6,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_netns_cookie, bpf_set_retval},
-    programs::SockAddrContext,
-};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
 use chaos_common::{
     abi::{BANKS, CONNECTS_MAX, Connect, Count, Direction, FlowKey, Rule, RuleState, control},
     connect::{Call, Rules, Scan, class_of, destination, judge, look},
@@ -160,7 +156,19 @@ pub(crate) fn called(ctx: &SockAddrContext, peer: Addr) -> i32 {
     if errno == 0 {
         return GO_ON;
     }
-    // SAFETY: a plain number; available since Linux 5.18.
-    unsafe { bpf_set_retval(-(errno as i32)) };
+    set_errno(errno);
     FAIL
+}
+
+/// What connect(2) tells the caller.
+#[inline(always)]
+fn set_errno(errno: u32) {
+    // Linux 7 wants proof that the 64 bits of the register lie between -4095 and 0. Nothing to subtract from that the
+    // compiler could see, since no range is known of what it would negate.
+    let value = core::hint::black_box(0i64).wrapping_sub(i64::from(errno & 0xfff));
+    // SAFETY: number 187 is bpf_set_retval (`include/uapi/linux/bpf.h`, Linux 5.18); it takes an `int`, whose register
+    // has 64 bits here.
+    let set_retval: unsafe extern "C" fn(i64) -> i64 = unsafe { core::mem::transmute(187usize) };
+    // SAFETY: a plain number.
+    unsafe { set_retval(value) };
 }

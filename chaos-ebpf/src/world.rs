@@ -18,7 +18,7 @@ use chaos_common::{
 use crate::{
     events,
     frame::Skb,
-    globals::CHAOS_CAPACITY,
+    globals::{Blank as _, CHAOS_CAPACITY},
     maps::{
         CHAOS_CGROUPS, CHAOS_CLAUSES, CHAOS_CONTROL, CHAOS_COUNTERS, CHAOS_DISTS, CHAOS_FLOWS, CHAOS_HEADERS,
         CHAOS_LOCALS, CHAOS_MEMORY, CHAOS_NETS4, CHAOS_NETS6, CHAOS_ORDER, CHAOS_PORTS, CHAOS_PROTECT,
@@ -214,7 +214,9 @@ impl World for Tables {
             // the program ends (RCU), and what is written to it is lost with it.
             return Some(unsafe { &*known });
         }
-        let _ = CHAOS_MEMORY.insert(key, FlowMemory::default(), u64::from(BPF_NOEXIST));
+        // SAFETY: only read, by the helper, and never written by anybody.
+        let blank = unsafe { &*FlowMemory::blank() };
+        let _ = CHAOS_MEMORY.insert(key, blank, u64::from(BPF_NOEXIST));
         // SAFETY: as above.
         CHAOS_MEMORY.get_ptr(key).map(|known| unsafe { &*known })
     }
@@ -225,7 +227,9 @@ impl World for Tables {
             // SAFETY: as in `flow_memory`.
             return Some(unsafe { &*known });
         }
-        let _ = CHAOS_ORDER.insert(key, FlowOrder::default(), u64::from(BPF_NOEXIST));
+        // SAFETY: as in `flow_memory`.
+        let blank = unsafe { &*FlowOrder::blank() };
+        let _ = CHAOS_ORDER.insert(key, blank, u64::from(BPF_NOEXIST));
         // SAFETY: as in `flow_memory`.
         CHAOS_ORDER.get_ptr(key).map(|known| unsafe { &*known })
     }

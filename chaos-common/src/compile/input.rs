@@ -33,6 +33,14 @@ impl Prefix {
         words(u128::MAX.checked_shl(u32::from(128u8.saturating_sub(self.len))).unwrap_or(0).to_be_bytes())
     }
 
+    /// The range with so few of its bits, at most all of them.
+    pub(super) fn widened(&self, len: u8) -> Self {
+        let mask = Self { len, ..*self }.mask();
+        let mut addr = self.addr;
+        addr.iter_mut().zip(mask).for_each(|(word, mask)| *word &= mask);
+        Self { addr, len }
+    }
+
     /// A range of IPv4 addresses.
     #[must_use]
     pub const fn is_v4(&self) -> bool {

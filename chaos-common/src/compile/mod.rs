@@ -6,6 +6,7 @@ mod depth;
 mod gate;
 mod input;
 mod order;
+mod ranges;
 pub mod reference;
 mod sets;
 
@@ -159,6 +160,10 @@ fn is_both(rule: &RuleInput) -> bool {
     rule.places.iter().any(|place| place.egress) && rule.places.iter().any(|place| place.ingress)
 }
 
+fn numbered<K: Ord>(sets: &mut Sets, ranges: BTreeMap<K, Bits>) -> BTreeMap<K, u32> {
+    ranges.into_iter().map(|(range, bits)| (range, sets.number(&bits))).collect()
+}
+
 struct Builder<'a> {
     flat: &'a [Flat<'a>],
     sets: Sets,
@@ -206,54 +211,30 @@ impl Builder<'_> {
     }
 
     fn nets(&mut self, side: Side) {
-        let prefixes: BTreeSet<Prefix> =
-            self.flat.iter().flat_map(|clause| clause.nets(side)).copied().collect();
-        let any = self.number(|clause| clause.nets(side).is_empty());
-        let mut table = BTreeMap::new();
-        for prefix in &prefixes {
-            let number = self.number(|clause| {
-                let nets = clause.nets(side);
-                nets.is_empty() || nets.iter().any(|net| net.covers(prefix))
-            });
-            table.insert(*prefix, number);
-        }
+        let ranges::Ranges { none, ranges } = ranges::nets(self.flat, side);
         let header = &mut self.tables.header;
-        if !prefixes.is_empty() {
+        if !ranges.is_empty() {
             header.dims |= if side == Side::Local { dims::LOCAL_ADDR } else { dims::PEER_ADDR };
         }
         if let Some(place) = header.any_addr_sets.get_mut(side as usize) {
-            *place = any;
+            *place = self.sets.number(&none);
         }
         if let Some(place) = self.tables.nets.get_mut(side as usize) {
-            *place = table;
+            *place = numbered(&mut self.sets, ranges);
         }
     }
 
     fn ports(&mut self, side: Side) {
-        let mut starts = BTreeSet::from([0u16]);
-        for (first, last) in self.flat.iter().flat_map(|clause| clause.ports(side)) {
-            starts.insert(*first);
-            starts.extend(last.checked_add(1));
-        }
-        let used = self.flat.iter().any(|clause| !clause.ports(side).is_empty());
-        let none = self.number(|clause| clause.ports(side).is_empty());
-        let mut table = BTreeMap::new();
-        for start in &starts {
-            let number = self.number(|clause| {
-                let ports = clause.ports(side);
-                ports.is_empty() || ports.iter().any(|(first, last)| first <= start && start <= last)
-            });
-            table.insert(*start, number);
-        }
+        let ranges::Ranges { none, ranges } = ranges::ports(self.flat, side);
         let header = &mut self.tables.header;
-        if used {
+        if self.flat.iter().any(|clause| !clause.ports(side).is_empty()) {
             header.dims |= if side == Side::Local { dims::LOCAL_PORT } else { dims::PEER_PORT };
         }
         if let Some(place) = header.no_port_sets.get_mut(side as usize) {
-            *place = none;
+            *place = self.sets.number(&none);
         }
         if let Some(place) = self.tables.ports.get_mut(side as usize) {
-            *place = table;
+            *place = numbered(&mut self.sets, ranges);
         }
     }
 

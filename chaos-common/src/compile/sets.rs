@@ -22,6 +22,20 @@ impl Bits {
         }
     }
 
+    /// Takes a clause out.
+    pub(super) fn remove(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index >> 6) {
+            *word &= !(1 << (index & 63));
+        }
+    }
+
+    /// Adds the clauses of another set.
+    pub(super) fn join(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
     /// The set as the program reads it.
     fn finish(&self) -> Set {
         let summary = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
