@@ -175,3 +175,69 @@ pub struct RuleSpec {
     /// How long the kernel keeps the rule without hearing from us.
     pub lease: Duration,
 }
+
+impl RuleSpec {
+    /// The same rule, whatever both say about how long they last.
+    #[must_use]
+    pub fn is_same_but_duration(&self, other: &Self) -> bool {
+        // Every field is named, so that a new one cannot be forgotten. A set of thousands is compared for each
+        // change of one: nothing is copied.
+        let Self { name, target, peer, matching, faults, schedule, limits, shadow, seed, lease } = other;
+        let schedule = Schedule { duration: self.schedule.duration, ..*schedule };
+        self.schedule == schedule
+            && (self.limits, self.shadow, self.seed, self.lease) == (*limits, *shadow, *seed, *lease)
+            && self.matching == *matching
+            && self.faults == *faults
+            && self.target == *target
+            && self.peer == *peer
+            && self.name == *name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> RuleSpec {
+        RuleSpec {
+            name: "loss 10%".to_owned(),
+            target: Target::NetnsName("blue".to_owned()),
+            peer: None,
+            matching: MatchSpec::default(),
+            faults: Faults::default(),
+            schedule: Schedule { duration: Some(Duration::from_mins(1)), ..Schedule::default() },
+            limits: Limits::default(),
+            shadow: false,
+            seed: None,
+            lease: Duration::from_secs(3),
+        }
+    }
+
+    #[test]
+    fn only_how_long_it_lasts_may_differ() {
+        let (one, mut other) = (rule(), rule());
+        other.schedule.duration = None;
+        assert!(one != other && one.is_same_but_duration(&other) && other.is_same_but_duration(&one));
+        let mut faults = Faults::default();
+        for info in chaos_common::fault::FAULTS.iter().filter(|info| info.name == "loss") {
+            (info.parse)("10%", &mut faults).unwrap();
+        }
+        let matching = MatchSpec { data_only: true, ..MatchSpec::default() };
+        let schedule = Schedule { start_delay: Duration::from_secs(1), ..one.schedule };
+        let limits = Limits { max_packets: Some(1), ..Limits::default() };
+        for other in [
+            RuleSpec { name: "loss".to_owned(), ..rule() },
+            RuleSpec { target: Target::Host, ..rule() },
+            RuleSpec { peer: Some(Target::Host), ..rule() },
+            RuleSpec { matching, ..rule() },
+            RuleSpec { faults, ..rule() },
+            RuleSpec { schedule, ..rule() },
+            RuleSpec { limits, ..rule() },
+            RuleSpec { shadow: true, ..rule() },
+            RuleSpec { seed: Some(1), ..rule() },
+            RuleSpec { lease: Duration::from_secs(4), ..rule() },
+        ] {
+            assert!(one != other && !one.is_same_but_duration(&other), "{other:?}");
+        }
+    }
+}

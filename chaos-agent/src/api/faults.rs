@@ -1,5 +1,7 @@
 //! `/v1/faults` and the safety lever.
 
+use std::{collections::HashMap, sync::Arc};
+
 use axum::{
     Extension,
     body::Bytes,
@@ -26,20 +28,22 @@ use crate::{
 const TRIES: usize = 5;
 
 type Answer = Result<Json<Value>, Problem>;
+/// With faults as they are shown.
+type Shown = Result<Response, Problem>;
 
-pub(super) async fn list(State(handle): State<Handle>) -> Answer {
+pub(super) async fn list(State(handle): State<Handle>) -> Shown {
     let all = handle.ask(|keeper| Ok(keeper.list())).await?;
-    Ok(Json(json!({"faults": all.iter().map(view::fault).collect::<Vec<_>>()})))
+    Ok(Json(view::list(&all)).into_response())
 }
 
-pub(super) async fn show(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
+pub(super) async fn show(State(handle): State<Handle>, Path(id): Path<String>) -> Shown {
     let found = handle.ask(move |keeper| keeper.show(&id)).await?;
-    Ok(Json(view::fault(&found)))
+    Ok(Json(view::fault(&found)).into_response())
 }
 
-pub(super) async fn stats(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
+pub(super) async fn stats(State(handle): State<Handle>, Path(id): Path<String>) -> Shown {
     let found = handle.ask(move |keeper| keeper.show(&id)).await?;
-    Ok(Json(view::stats(&found)))
+    Ok(Json(view::stats(&found)).into_response())
 }
 
 /// Every problem that a POST of the same body would have and that can be known without touching anything.
@@ -106,7 +110,7 @@ pub(super) async fn put(
     let mut body = json::read(&bytes)?;
     if let Ok(number) = id.parse::<u64>() {
         let fault = understood(body).await?;
-        return Ok(amended(&handle, number, None, fault, true).await?.into_response());
+        return Ok(amended(&handle, number, None, fault, true).await?);
     }
     body::name(&id).map_err(|what| Problem::new(StatusCode::NOT_FOUND, format!("`{id}`: {what}")))?;
     if let Some(fields) = body.as_object_mut() {
@@ -127,7 +131,7 @@ pub(super) async fn put(
 }
 
 /// Changes some fields of a fault. Its time goes on, unless the duration is among them.
-pub(super) async fn patch(State(handle): State<Handle>, Path(id): Path<String>, bytes: Bytes) -> Answer {
+pub(super) async fn patch(State(handle): State<Handle>, Path(id): Path<String>, bytes: Bytes) -> Shown {
     let patch = json::read(&bytes)?;
     if !patch.is_object() {
         return Err(Problem::field("", "an object ({...}) with the fields that change is wanted here"));
@@ -155,7 +159,7 @@ async fn amended(
     was: Option<Value>,
     fault: NewFault,
     is_anew: bool,
-) -> Result<Json<Value>, KeeperError> {
+) -> Result<Response, KeeperError> {
     let amended = handle
         .ask(move |keeper| {
             keeper.show(&id.to_string())?;
@@ -163,37 +167,29 @@ async fn amended(
             keeper.show(&id.to_string())
         })
         .await?;
-    Ok(Json(view::fault(&amended)))
+    Ok(Json(view::fault(&amended)).into_response())
 }
 
 /// The whole set, at once.
-pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> Answer {
+pub(super) async fn replace_all(State(handle): State<Handle>, bytes: Bytes) -> Shown {
     const FORM: &str = "a list of faults is wanted: {\"faults\": [{...}, ...]}";
-    let body = json::read(&bytes)?;
+    let mut body = json::read(&bytes)?;
     body::only(&body, &["faults"])?;
-    let list = body.get("faults").and_then(Value::as_array).ok_or_else(|| Problem::field("/faults", FORM))?;
-    let mut news: Vec<NewFault> = Vec::new();
-    for (index, one) in list.iter().enumerate() {
-        let fault = understood(one.clone()).await;
-        let fault = fault.map_err(|problem| problem.within(&format!("/faults/{index}")))?;
-        if let (Some(name), Some(first)) = (&fault.name, news.iter().position(|new| new.name == fault.name)) {
-            let what = format!("`{name}` is the name of /faults/{first} already: a name means one fault");
-            return Err(Problem::field(format!("/faults/{index}/name"), what));
-        }
-        news.push(fault);
-    }
+    let Some(Value::Array(list)) = body.get_mut("faults").map(Value::take) else {
+        return Err(Problem::field("/faults", FORM));
+    };
+    let news = all_understood(list).await?;
     let held = handle
         .ask(move |keeper| {
             let ids = keeper.set(news, true)?;
-            // One reading of the counters for all.
-            Ok(keeper.list().into_iter().filter(|(fault, _)| ids.contains(&fault.id)).collect::<Vec<_>>())
+            Ok(keeper.held(&ids))
         })
         .await?;
-    Ok(Json(json!({"faults": held.iter().map(view::fault).collect::<Vec<_>>()})))
+    Ok(Json(view::list(&held)).into_response())
 }
 
 /// Ends one; the answer has its last counters.
-pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
+pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>) -> Shown {
     let ended = handle
         .ask(move |keeper| {
             let (fault, _) = keeper.show(&id)?;
@@ -203,7 +199,7 @@ pub(super) async fn delete(State(handle): State<Handle>, Path(id): Path<String>)
             keeper.show(&fault.id.to_string())
         })
         .await?;
-    Ok(Json(view::fault(&ended)))
+    Ok(Json(view::fault(&ended)).into_response())
 }
 
 pub(super) async fn delete_all(State(handle): State<Handle>) -> Answer {
@@ -211,14 +207,14 @@ pub(super) async fn delete_all(State(handle): State<Handle>) -> Answer {
     Ok(Json(json!({"ended": ended})))
 }
 
-pub(super) async fn renew(State(handle): State<Handle>, Path(id): Path<String>) -> Answer {
+pub(super) async fn renew(State(handle): State<Handle>, Path(id): Path<String>) -> Shown {
     let renewed = handle
         .ask(move |keeper| {
             keeper.renew(&id)?;
             keeper.show(&id)
         })
         .await?;
-    Ok(Json(view::fault(&renewed)))
+    Ok(Json(view::fault(&renewed)).into_response())
 }
 
 /// Every fault ends and new ones are refused, until `resume`.
@@ -250,6 +246,33 @@ pub(super) async fn resume(State(handle): State<Handle>) -> Answer {
 async fn understood(body: Value) -> Result<NewFault, Problem> {
     let understood = tokio::task::spawn_blocking(move || body::understand(&body)).await;
     understood.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the fault failed"))?
+}
+
+/// A list of them, by one thread from the first to the last: thousands may come at once.
+async fn all_understood(list: Vec<Value>) -> Result<Vec<NewFault>, Problem> {
+    // It goes when nobody waits for the answer any more.
+    let waits = Arc::new(());
+    let is_awaited = Arc::downgrade(&waits);
+    let read = move || {
+        let mut names: HashMap<String, usize> = HashMap::new();
+        let mut news = Vec::new();
+        let awaited = list.iter().enumerate().take_while(|_| is_awaited.strong_count() > 0);
+        for (index, one) in awaited {
+            let fault =
+                body::understand(one).map_err(|problem| problem.within(&format!("/faults/{index}")))?;
+            if let Some(name) = &fault.name
+                && let Some(first) = names.insert(name.clone(), index)
+            {
+                let what = format!("`{name}` is the name of /faults/{first} already: a name means one fault");
+                return Err(Problem::field(format!("/faults/{index}/name"), what));
+            }
+            news.push(fault);
+        }
+        Ok(news)
+    };
+    let understood = tokio::task::spawn_blocking(read).await;
+    drop(waits);
+    understood.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the faults failed"))?
 }
 
 fn created(made: &(Fault, RuleStats)) -> Response {

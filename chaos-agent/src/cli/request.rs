@@ -74,8 +74,9 @@ fn parse(words: &[String]) -> Result<Cli, clap::Error> {
     static GRAMMAR: OnceLock<Mutex<Grammar>> = OnceLock::new();
     let grammar = GRAMMAR.get_or_init(|| Mutex::new(Cli::command()));
     let mut grammar = grammar.lock().unwrap_or_else(PoisonError::into_inner);
-    let matches = grammar.try_get_matches_from_mut(words)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
+    let mut matches = grammar.try_get_matches_from_mut(words)?;
+    // What reads them without taking copies them all first.
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut grammar))
 }
 
 /// What `chaos flows` lists. Enters namespaces: not for a thread that others wait for.

@@ -1,6 +1,6 @@
 //! "Armed, but nothing matched": a fault that does nothing is worse than none, because it is believed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -30,27 +30,38 @@ pub(crate) enum Alarm {
 impl Keeper {
     /// Raises and clears the alarms.
     pub(super) fn look_for_unmatched(&mut self) {
-        if self.alarms_at.elapsed() < PERIOD {
+        if self.alarms_at.elapsed() < self.alarms.pause(PERIOD) {
             return;
         }
-        self.alarms_at = std::time::Instant::now();
-        let ids: Vec<u64> =
-            self.book.active().filter(|fault| fault.alarm != Alarm::Matched).map(|fault| fault.id).collect();
+        self.alarms_at = Instant::now();
+        self.look_at_all();
+        self.alarms.took(self.alarms_at.elapsed());
+    }
+
+    fn look_at_all(&mut self) {
+        let now = now();
+        // Counters are read for whom they can change something: each takes several system calls.
+        let is_asked = |fault: &&Fault| match fault.alarm {
+            Alarm::Matched => false,
+            Alarm::Quiet => fault.acting_for(now) >= SUSPECT_AFTER,
+            Alarm::Suspect | Alarm::Raised(..) => true,
+        };
+        let ids: Vec<u64> = self.book.active().filter(is_asked).map(|fault| fault.id).collect();
         if ids.is_empty() {
             return;
         }
-        let by_slot = self.by_slot();
+        let by_slot = self.stats_of_faults(&ids);
         let (mut suspects, mut raised) = (Vec::new(), 0);
         for id in ids {
             let Some(fault) = self.book.active_mut(id) else { continue };
-            let age = fault.acting_for(now());
+            let age = fault.acting_for(now);
             if !Fault::is_unmatched(&fault.stats(&by_slot)) {
                 let was = std::mem::replace(&mut fault.alarm, Alarm::Matched);
                 if let Alarm::Raised(..) = was {
                     let words = "packets are matched now";
                     self.hub.publish(Kind::Unmatched, Some(id), words, json!({"cause": null}));
                 }
-            } else if fault.alarm == Alarm::Quiet && age >= SUSPECT_AFTER {
+            } else if fault.alarm == Alarm::Quiet {
                 fault.alarm = Alarm::Suspect;
                 suspects.extend_from_slice(fault.slots());
             } else if fault.alarm == Alarm::Suspect && age >= ALARM_AFTER && raised < AT_ONCE {

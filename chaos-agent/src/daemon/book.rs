@@ -144,7 +144,7 @@ impl Book {
         let (mut slots, mut armed) = (Vec::new(), Vec::new());
         for rule in &new.set.rules {
             let is_kept =
-                |(slot, was): &(u32, &RuleSpec)| !slots.contains(slot) && is_same_but_time(was, rule);
+                |(slot, was): &(u32, &RuleSpec)| !slots.contains(slot) && was.is_same_but_duration(rule);
             let kept = old.slots.iter().copied().zip(&old.new.set.rules).find(is_kept).map(|(slot, _)| slot);
             let before = kept.and_then(|kept| old.armed_in(kept));
             let slot = kept.or_else(|| fresh.next())?;
@@ -177,6 +177,7 @@ impl Book {
 
     /// What the engine shall hold: all but some, and some more.
     pub(super) fn rules(&self, without: &[u64], and: &[Fault]) -> Vec<(u32, RuleSpec)> {
+        let without: BTreeSet<u64> = without.iter().copied().collect();
         let kept = self.active.values().filter(|fault| !without.contains(&fault.id));
         let of = |fault: &Fault| -> Vec<(u32, RuleSpec)> {
             fault.slots.iter().copied().zip(fault.armed.iter().cloned()).collect()
@@ -228,7 +229,12 @@ impl Book {
         self.active.values().find(is).or_else(|| self.ended.iter().rev().find(is))
     }
 
-    /// Of the faults that are held, to be changed.
+    /// Of the faults that are held.
+    pub(super) fn held(&self, id: u64) -> Option<&Fault> {
+        self.active.get(&id)
+    }
+
+    /// The same, to be changed.
     pub(super) fn active_mut(&mut self, id: u64) -> Option<&mut Fault> {
         self.active.get_mut(&id)
     }
@@ -331,12 +337,6 @@ fn sum(all: &RuleStats, more: Option<&RuleStats>) -> RuleStats {
         egress: all.egress.plus(&more.egress),
         ingress: all.ingress.plus(&more.ingress),
     }
-}
-
-/// The same rule, but for how long.
-fn is_same_but_time(one: &RuleSpec, other: &RuleSpec) -> bool {
-    let schedule = Schedule { duration: one.schedule.duration, ..other.schedule };
-    *one == RuleSpec { schedule, ..other.clone() }
 }
 
 /// A rule that goes on, with another end.

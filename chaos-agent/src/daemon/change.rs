@@ -47,14 +47,12 @@ impl Keeper {
         }
         self.watches.extend(watches);
         // After the change: what was counted until then is in the slots as long as nobody else uses them.
-        let stats = self.by_slot();
-        for id in replaced {
-            self.note_end(id, why::REPLACED, &stats);
-        }
+        let stats = self.stats_of_faults(&replaced);
+        self.note_ends(&replaced, why::REPLACED, &stats);
+        self.records.started(Deed::Started, drafts.iter().map(Fault::written));
         for fault in drafts {
             self.ledger.started(fault.id);
             self.hub.name(fault.id, fault.new.name.as_deref());
-            self.records.started(Deed::Started, fault.written());
             self.hub.publish(Kind::Started, Some(fault.id), &fault.new.set.name, Value::Null);
             self.book.add(fault);
         }
@@ -89,10 +87,10 @@ impl Keeper {
                 return Err(error.into());
             }
         }
-        self.records.started(Deed::Changed, fault.written());
+        self.records.started(Deed::Changed, std::iter::once(fault.written()));
         self.watches.insert(id, watches);
         // After the change, as above.
-        let stats = self.by_slot();
+        let stats = self.stats_of_faults(&[id]);
         self.hub.name(id, fault.new.name.as_deref());
         self.hub.publish(Kind::Changed, Some(id), &fault.new.set.name, Value::Null);
         self.book.change(fault, &stats);

@@ -7,9 +7,11 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokio::sync::broadcast::{self, Receiver, Sender};
+
+use crate::engine::{Counters, Sorted};
 
 /// Events that are still told to one who asks for what he missed.
 const REMEMBERED: usize = 1024;
@@ -65,8 +67,43 @@ pub(crate) struct Event {
     /// In words.
     pub(crate) message: String,
     /// More of it, as the kind has it.
-    #[serde(skip_serializing_if = "Value::is_null")]
-    pub(crate) data: Value,
+    #[serde(skip_serializing_if = "Data::is_null")]
+    pub(crate) data: Data,
+}
+
+/// What an event says besides its message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Data {
+    /// What its kind has.
+    Value(Value),
+    /// The last counters of a fault, of what left and of what came: thousands may end at once, so they are put into
+    /// words only for those who listen.
+    Last(Box<[Counters; 2]>),
+}
+
+impl Data {
+    /// It says nothing.
+    fn is_null(&self) -> bool {
+        matches!(self, Self::Value(Value::Null))
+    }
+}
+
+impl From<Value> for Data {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => value.serialize(serializer),
+            Self::Last(counters) => {
+                let [egress, ingress] = &**counters;
+                serializer.collect_map([("egress", Sorted(egress)), ("ingress", Sorted(ingress))])
+            }
+        }
+    }
 }
 
 /// Where events go, and where they come from.
@@ -140,7 +177,13 @@ impl Hub {
     }
 
     /// Remembers it and tells everyone who listens.
-    pub(crate) fn publish(&self, kind: Kind, fault: Option<u64>, message: impl Into<String>, data: Value) {
+    pub(crate) fn publish(
+        &self,
+        kind: Kind,
+        fault: Option<u64>,
+        message: impl Into<String>,
+        data: impl Into<Data>,
+    ) {
         let mut inner = self.lock();
         let name = fault.and_then(|fault| inner.names.get(&fault).cloned());
         let event = Arc::new(Event {
@@ -150,7 +193,7 @@ impl Hub {
             fault,
             name,
             message: message.into(),
-            data,
+            data: data.into(),
         });
         inner.next_id += 1;
         *inner.counts.entry(kind.name()).or_default() += 1;
@@ -184,7 +227,7 @@ impl Hub {
             fault,
             name: fault.and_then(|fault| inner.names.get(&fault).cloned()),
             message: message.into(),
-            data,
+            data: data.into(),
         };
         // Nobody may be listening.
         let _ = packets.send(Arc::new(event));
@@ -220,6 +263,15 @@ mod tests {
     use tokio::sync::broadcast::error::TryRecvError;
 
     use super::*;
+
+    #[test]
+    fn the_last_counters_read_as_a_value_of_them() {
+        let of = |matched_packets| Counters { matched_packets, dropped_bytes: 7, ..Counters::default() };
+        let last = Data::Last(Box::new([of(1), of(2)]));
+        let value = serde_json::json!({"egress": of(1), "ingress": of(2)});
+        assert_eq!(serde_json::to_string(&last).unwrap(), serde_json::to_string(&value).unwrap());
+        assert!(!last.is_null() && Data::from(Value::Null).is_null());
+    }
 
     #[test]
     fn who_comes_late_hears_what_was_missed_once() {

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{
-    book::{Book, Fault},
-    events::{Hub, Kind},
+    book::{Book, Fault, State},
+    events::{Data, Hub, Kind},
     tell::Telling,
+    upkeep::Upkeep,
     why,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     telemetry::Ledger,
 };
 
-/// The engine wants to be heard so often.
+/// The engine wants to be heard so often, where upkeep leaves the time.
 const TICK: Duration = Duration::from_millis(50);
 /// The engine stays loaded so long after the last fault, so that the next one is quick.
 const LINGER: Duration = Duration::from_secs(10);
@@ -90,6 +91,8 @@ pub(crate) struct Keeper {
     pub(super) hub: Hub,
     pub(super) ledger: Ledger,
     pub(super) alarms_at: Instant,
+    pub(super) alarms: Upkeep,
+    upkeep: Upkeep,
     pub(super) telling: Telling,
     pub(super) records: Records,
     /// What ends faults at once, by the fault.
@@ -129,6 +132,8 @@ pub(super) fn start(
             hub,
             ledger: Ledger::default(),
             alarms_at: Instant::now(),
+            alarms: Upkeep::default(),
+            upkeep: Upkeep::default(),
             telling: Telling::default(),
             records,
             watches: BTreeMap::new(),
@@ -180,7 +185,7 @@ impl Keeper {
             self.prepare();
             // Without a fault nothing wakes us but an order.
             let order = match &self.engine {
-                Some(_) => inbox.recv_timeout(TICK),
+                Some(_) => inbox.recv_timeout(self.upkeep.pause(TICK)),
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
@@ -188,7 +193,9 @@ impl Keeper {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            let began = Instant::now();
             self.look_after();
+            self.upkeep.took(began.elapsed());
             self.tell();
         }
         // What it prepares has a file in /run/chaos, which only its end removes.
@@ -279,19 +286,12 @@ impl Keeper {
         let removed = self.engine.as_mut().map_or(Ok(()), |engine| engine.place(&rules));
         if let (Some(engine), Err(_)) = (&mut self.engine, &removed) {
             // They are over all the same; the next change takes them away.
-            let slots: Vec<u32> = self
-                .book
-                .active()
-                .filter(|one| ids.contains(&one.id))
-                .flat_map(Fault::slots)
-                .copied()
-                .collect();
+            let faults = ids.iter().filter_map(|id| self.book.held(*id));
+            let slots: Vec<u32> = faults.flat_map(Fault::slots).copied().collect();
             engine.end_in_place(&slots);
         }
-        let stats = self.by_slot();
-        for id in ids {
-            self.note_end(*id, why, &stats);
-        }
+        let stats = self.stats_of_faults(ids);
+        self.note_ends(ids, why, &stats);
         Ok(removed?)
     }
 
@@ -313,9 +313,7 @@ impl Keeper {
         // One for each rule, in the order of their slots.
         let last = stopped.as_deref().unwrap_or_default().iter().cloned();
         let stats = slots.into_iter().zip(last).collect();
-        for id in ids {
-            self.note_end(id, why, &stats);
-        }
+        self.note_ends(&ids, why, &stats);
         Ok(stopped.map(drop)?)
     }
 
@@ -344,7 +342,8 @@ impl Keeper {
     /// The fault with this number or name, and its counters.
     pub(crate) fn show(&self, word: &str) -> Result<(Fault, RuleStats), KeeperError> {
         let fault = self.book.find(word).ok_or_else(|| KeeperError::Unknown(word.to_owned()))?;
-        Ok((fault.clone(), fault.stats(&self.by_slot())))
+        let slots = if fault.state == State::Active { fault.slots() } else { &[] };
+        Ok((fault.clone(), fault.stats(&self.stats_of(slots.iter().copied()))))
     }
 
     /// Records that could not be written: of the audit log, of the journal.
@@ -377,27 +376,21 @@ impl Keeper {
         let ids: Vec<u64> = self.book.active().map(|fault| fault.id).collect();
         let stats = self.by_slot();
         self.let_go();
-        for id in ids {
-            self.note_end(id, why, &stats);
+        self.note_ends(&ids, why, &stats);
+    }
+
+    /// These are over. They are written down at once for all, because there may be thousands.
+    pub(super) fn note_ends(&mut self, ids: &[u64], why: &str, by_slot: &BTreeMap<u32, RuleStats>) {
+        let ending = || ids.iter().filter_map(|id| self.book.held(*id));
+        self.records.ended(ending().map(Fault::written), why);
+        let lasts: Vec<(u64, RuleStats)> = ending().map(|fault| (fault.id, fault.stats(by_slot))).collect();
+        for (id, last) in lasts {
+            self.watches.remove(&id);
+            tracing::info!("fault {id} ended: {why}");
+            let data = Data::Last(Box::new([last.egress, last.ingress]));
+            self.hub.publish(Kind::Ended, Some(id), why, data);
+            self.ledger.ended(id, why::label(why), &last);
+            self.book.end(id, why, last);
         }
-    }
-
-    pub(super) fn note_end(&mut self, id: u64, why: &str, by_slot: &BTreeMap<u32, RuleStats>) {
-        let Some(fault) = self.book.active_mut(id) else { return };
-        let last = fault.stats(by_slot);
-        self.watches.remove(&id);
-        self.records.ended(fault.written(), why);
-        tracing::info!("fault {id} ended: {why}");
-        self.hub.publish(Kind::Ended, Some(id), why, json!({"egress": last.egress, "ingress": last.ingress}));
-        self.ledger.ended(id, why::label(why), &last);
-        self.book.end(id, why, last);
-    }
-
-    pub(super) fn by_slot(&self) -> BTreeMap<u32, RuleStats> {
-        let Some(engine) = &self.engine else { return BTreeMap::new() };
-        engine.stats_by_slot(self.book.slots()).unwrap_or_else(|error| {
-            tracing::error!("the counters cannot be read: {error}");
-            BTreeMap::new()
-        })
     }
 }

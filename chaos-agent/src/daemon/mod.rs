@@ -16,6 +16,7 @@ mod only;
 mod reload;
 mod socket;
 mod tell;
+mod upkeep;
 pub(crate) mod why;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

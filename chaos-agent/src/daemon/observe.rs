@@ -1,10 +1,10 @@
-//! What the metrics show of the keeper.
+//! What the counters and the metrics show of the keeper.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{book::Fault, keeper::Keeper, now, why};
 use crate::{
-    engine::Engine,
+    engine::{Engine, RuleStats},
     telemetry::{Observed, Place},
 };
 
@@ -33,6 +33,33 @@ impl Keeper {
             records_lost: self.records_lost(),
             series: self.ledger.series(held.into_iter()),
         }
+    }
+
+    /// Of these faults those that are held, with their counters, which are read for no others.
+    pub(crate) fn held(&self, ids: &[u64]) -> Vec<(Fault, RuleStats)> {
+        let stats = self.stats_of_faults(ids);
+        let held = ids.iter().filter_map(|id| self.book.held(*id));
+        held.map(|fault| (fault.clone(), fault.stats(&stats))).collect()
+    }
+
+    /// The counters of every slot that somebody has.
+    pub(super) fn by_slot(&self) -> BTreeMap<u32, RuleStats> {
+        self.stats_of(self.book.slots())
+    }
+
+    /// The counters of the slots that these faults have, as far as they are held.
+    pub(super) fn stats_of_faults(&self, ids: &[u64]) -> BTreeMap<u32, RuleStats> {
+        let held = ids.iter().filter_map(|id| self.book.held(*id));
+        self.stats_of(held.flat_map(Fault::slots).copied())
+    }
+
+    /// The counters of these slots. Each takes several system calls: nobody asks for more than he needs.
+    pub(super) fn stats_of(&self, slots: impl Iterator<Item = u32>) -> BTreeMap<u32, RuleStats> {
+        let Some(engine) = &self.engine else { return BTreeMap::new() };
+        engine.stats_by_slot(slots).unwrap_or_else(|error| {
+            tracing::error!("the counters cannot be read: {error}");
+            BTreeMap::new()
+        })
     }
 
     /// Faults that matched nothing for longer than they should have.

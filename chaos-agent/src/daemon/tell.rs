@@ -1,10 +1,13 @@
 //! Packets that faults affect, handed to whoever listens.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use chaos_common::{abi::Record, sample::Sampling};
 
-use super::{events::Hub, keeper::Keeper};
+use super::{book::Fault, events::Hub, keeper::Keeper};
 use crate::telemetry::{Names, Packet};
 
 /// A record whose rule is not known yet waits for so long: it may have been armed a moment ago.
@@ -49,9 +52,11 @@ impl Keeper {
     pub(super) fn name_packets(&mut self) {
         let Some(engine) = &self.engine else { return };
         self.telling.looked = Some(Instant::now());
+        let of = |fault: &Fault| fault.slots().iter().map(|slot| (*slot, fault.id)).collect::<Vec<_>>();
+        let faults: HashMap<u32, u64> = self.book.active().flat_map(of).collect();
         for (slot, armed_ns) in engine.armings() {
-            if let Some(fault) = self.book.active().find(|fault| fault.slots().contains(&slot)) {
-                self.telling.names.armed(slot, armed_ns, fault.id);
+            if let Some(fault) = faults.get(&slot) {
+                self.telling.names.armed(slot, armed_ns, *fault);
             }
         }
         self.telling.names.interfaces(engine.interfaces());

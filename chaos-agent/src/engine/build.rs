@@ -1,6 +1,11 @@
 //! From the faults that are held to what is in the kernel: namespaces, devices, tables.
 
-use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use chaos_common::{
     abi::dims,
@@ -86,7 +91,7 @@ impl Engine {
     /// What is not needed any more stays for as long as `linger` says.
     pub(super) fn swap(
         &mut self,
-        fresh: &[u32],
+        fresh: &BTreeSet<u32>,
         linger: Option<Duration>,
     ) -> Result<Vec<Event>, EngineError> {
         let shares = self.shares()?;
@@ -136,17 +141,19 @@ impl Engine {
         Ok(())
     }
 
-    fn start_clocks(&mut self, fresh: &[u32], tables: &mut Tables) -> Result<(), EngineError> {
+    fn start_clocks(&mut self, fresh: &BTreeSet<u32>, tables: &mut Tables) -> Result<(), EngineError> {
+        let mut started = HashMap::new();
         for active in self.actives.iter_mut().filter(|active| fresh.contains(&active.slot)) {
             active.arm();
             self.maps.reset_state(active.slot, active.lease_until_ns())?;
-            let now = active.rule();
-            for (_, rule) in tables.rules.iter_mut().filter(|(slot, _)| *slot == active.slot) {
-                rule.armed_ns = now.armed_ns;
-                rule.starts_ns = now.starts_ns;
-                rule.expires_ns = now.expires_ns;
-                rule.share_seed = now.share_seed;
-            }
+            started.insert(active.slot, active.rule());
+        }
+        for (slot, rule) in &mut tables.rules {
+            let Some(now) = started.get(slot) else { continue };
+            rule.armed_ns = now.armed_ns;
+            rule.starts_ns = now.starts_ns;
+            rule.expires_ns = now.expires_ns;
+            rule.share_seed = now.share_seed;
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! The targets of all rules, each looked at and followed once, however many rules name it.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::types::{EngineError, Event, EventKind};
 use crate::{
@@ -11,7 +14,10 @@ use crate::{
 /// What is followed.
 #[derive(Default)]
 pub(super) struct Targets {
+    /// In the order in which they were named first.
     followed: Vec<Followed>,
+    /// Where each is in this list, by role: thousands of rules look for theirs with each change.
+    places: HashMap<Role, HashMap<Target, usize>>,
     /// What was seen to have moved while it was looked at for a change.
     news: Vec<Event>,
 }
@@ -30,7 +36,7 @@ struct Followed {
 }
 
 /// What a rule wants to know of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Role {
     /// Where it is.
     Target,
@@ -57,7 +63,8 @@ impl Targets {
     }
 
     fn look(&mut self, target: &Target, role: Role) -> Result<Arc<Resolved>, EngineError> {
-        let known = self.followed.iter_mut().find(|one| one.target == *target && one.role == role);
+        let place = self.place(target, role);
+        let known = place.and_then(|place| self.followed.get_mut(place));
         if let Some(known) = known.as_ref().filter(|known| known.is_fresh) {
             return Ok(Arc::clone(&known.now));
         }
@@ -65,20 +72,24 @@ impl Targets {
         let watcher = if role == Role::Peer { watcher.with_identities() } else { watcher };
         let now = Arc::new(watcher.current().clone());
         let fresh = Followed { target: target.clone(), role, watcher, now: Arc::clone(&now), is_fresh: true };
-        match known {
-            Some(known) => {
-                self.news.extend((!known.now.same_place(&now)).then(|| fresh.moved()));
-                *known = fresh;
-            }
-            None => self.followed.push(fresh),
+        if let Some(known) = known {
+            self.news.extend((!known.now.same_place(&now)).then(|| fresh.moved()));
+            *known = fresh;
+        } else {
+            self.places.entry(role).or_default().insert(target.clone(), self.followed.len());
+            self.followed.push(fresh);
         }
         Ok(now)
+    }
+
+    fn place(&self, target: &Target, role: Role) -> Option<usize> {
+        self.places.get(&role)?.get(target).copied()
     }
 
     /// What a rule is about, as far as it was looked at.
     pub(super) fn now(&self, spec: &RuleSpec) -> Option<Now> {
         let of = |target: &Target, role: Role| {
-            let found = self.followed.iter().find(|one| one.target == *target && one.role == role);
+            let found = self.place(target, role).and_then(|place| self.followed.get(place));
             found.map(|found| Arc::clone(&found.now))
         };
         let peer = spec.peer.as_ref().map(|peer| of(peer, Role::Peer));
@@ -93,8 +104,17 @@ impl Targets {
     }
 
     /// Forgets what none of these rules names.
-    pub(super) fn keep<'a>(&mut self, rules: &(impl Iterator<Item = &'a RuleSpec> + Clone)) {
-        self.followed.retain(|one| rules.clone().any(|spec| one.is_named_by(spec)));
+    pub(super) fn keep<'a>(&mut self, rules: impl Iterator<Item = &'a RuleSpec>) {
+        let of = |spec: &'a RuleSpec| {
+            let peer = spec.peer.iter().map(|peer| (Role::Peer, peer));
+            std::iter::once((Role::Target, &spec.target)).chain(peer)
+        };
+        let named: HashSet<(Role, &Target)> = rules.flat_map(of).collect();
+        self.followed.retain(|one| named.contains(&(one.role, &one.target)));
+        self.places.clear();
+        for (place, one) in self.followed.iter().enumerate() {
+            self.places.entry(one.role).or_default().insert(one.target.clone(), place);
+        }
     }
 }
 
@@ -122,12 +142,5 @@ impl Followed {
             );
         }
         Event::new(EventKind::Rebound, format!("{target} is bound again"))
-    }
-
-    fn is_named_by(&self, spec: &RuleSpec) -> bool {
-        match self.role {
-            Role::Target => spec.target == self.target,
-            Role::Peer => spec.peer.as_ref() == Some(&self.target),
-        }
     }
 }

@@ -24,7 +24,7 @@ mod types;
 mod waiting;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -32,6 +32,7 @@ use std::{
 
 use chaos_common::abi::Direction;
 
+pub(crate) use self::types::Sorted;
 use self::{
     active::Active, followed::Targets, owners::Owners, probe::Probe, protect::Protected, refusals::Refusals,
     registry::Registration, resets::Resets, site::Site,
@@ -181,7 +182,7 @@ impl Engine {
 
     fn arm(&mut self) -> Result<(), EngineError> {
         self.prepare()?;
-        let fresh: Vec<u32> = self.actives.iter().map(|active| active.slot).collect();
+        let fresh: BTreeSet<u32> = self.actives.iter().map(|active| active.slot).collect();
         self.noted = self.swap(&fresh, None)?;
         // That its devices are covered is what arming means.
         self.noted.retain(|event| event.kind != EventKind::Devices);
@@ -206,7 +207,7 @@ impl Engine {
             moved |= site.has_changed();
         }
         if moved {
-            match self.prepare().and_then(|()| self.swap(&[], None)) {
+            match self.prepare().and_then(|()| self.swap(&BTreeSet::new(), None)) {
                 Ok(more) => events.extend(more),
                 Err(error) => events.push(Event::new(
                     EventKind::Warning,
@@ -232,7 +233,7 @@ impl Engine {
                 ingress: self.maps.counters(active.slot, Direction::Ingress)?.into(),
             })
         };
-        self.actives.iter().filter(|active| !self.is_probe(active)).map(stats).collect()
+        self.asked_for().map(stats).collect()
     }
 
     /// The counters of these slots; those of a rule that is gone stay until its slot is used again.

@@ -1,6 +1,6 @@
 //! Changing the set of faults while it is held.
 
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     Engine,
@@ -9,7 +9,7 @@ use super::{
     site::Site,
     types::{EngineError, Protection},
 };
-use crate::spec::{RuleSpec, Schedule};
+use crate::spec::RuleSpec;
 
 /// Slots beside those of the rules, for what they may have meant (`probe`).
 pub(super) const SUSPECTS: usize = 32;
@@ -38,7 +38,8 @@ impl Engine {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.options.protection, protection);
-        let done = self.prepare().and_then(|()| self.protect()).and_then(|()| self.swap(&[], None));
+        let done =
+            self.prepare().and_then(|()| self.protect()).and_then(|()| self.swap(&BTreeSet::new(), None));
         if done.is_err() {
             self.options.protection = before;
         }
@@ -56,8 +57,9 @@ impl Engine {
         self.place(&placed)
     }
 
-    /// Replaces the whole set at once. Rules that stay the same, in the same slot, keep their memory, counters
-    /// and clock; one that differs only in how long it lasts does so as well, and ends so long after it began.
+    /// Replaces the whole set at once; no two rules have the same slot. Rules that stay the same, in the same slot,
+    /// keep their memory, counters and clock; one that differs only in how long it lasts does so as well, and ends so
+    /// long after it began.
     ///
     /// # Errors
     /// A rule cannot be armed; then the set is what it was before.
@@ -67,20 +69,16 @@ impl Engine {
         if let Some((slot, _)) = rules.iter().find(|(slot, _)| *slot >= capacity) {
             return Err(EngineError::Refused(format!("no slot {slot}; there are {capacity}")));
         }
-        let is_of = |active: &Active, (slot, spec): &(u32, RuleSpec)| {
-            active.slot == *slot
-                && !active.is_over
-                && active.spec == lasting(spec, active.spec.schedule.duration)
-        };
+        let stays = self.staying(rules);
         self.targets.begin();
         let mut fresh = Vec::new();
-        for rule in rules.iter().filter(|rule| !self.actives.iter().any(|active| is_of(active, rule))) {
-            fresh.push(Active::find(&rule.1, rule.0, &mut self.targets)?);
+        for (slot, spec) in rules.iter().filter(|(slot, _)| !stays.contains(slot)) {
+            fresh.push(Active::find(spec, *slot, &mut self.targets)?);
         }
-        let slots: Vec<u32> = fresh.iter().map(|active| active.slot).collect();
+        let slots: BTreeSet<u32> = fresh.iter().map(|active| active.slot).collect();
         let before = std::mem::take(&mut self.actives);
         let (mut kept, gone): (Vec<_>, Vec<_>) =
-            before.into_iter().partition(|active| rules.iter().any(|rule| is_of(active, rule)));
+            before.into_iter().partition(|active| !active.is_over && stays.contains(&active.slot));
         kept.extend(fresh);
         kept.sort_by_key(|active| active.slot);
         self.actives = kept;
@@ -91,7 +89,7 @@ impl Engine {
             self.swap(&slots, Some(self.options.linger))
         });
         let Err(error) = changed else {
-            self.targets.keep(&self.actives.iter().map(|active| &active.spec));
+            self.targets.keep(self.actives.iter().map(|active| &active.spec));
             self.forget_probes();
             return Ok(());
         };
@@ -99,7 +97,7 @@ impl Engine {
         self.actives.retain(|active| !slots.contains(&active.slot));
         self.actives.extend(gone);
         self.actives.sort_by_key(|active| active.slot);
-        if let Err(also) = self.prepare().and_then(|()| self.swap(&[], None)) {
+        if let Err(also) = self.prepare().and_then(|()| self.swap(&BTreeSet::new(), None)) {
             tracing::error!("going back to the faults as they were: {also}");
         }
         Err(error)
@@ -109,6 +107,7 @@ impl Engine {
     /// the set is changed.
     pub fn end_in_place(&mut self, slots: &[u32]) {
         let now_ns = boot_ns();
+        let slots: BTreeSet<u32> = slots.iter().copied().collect();
         for active in self.actives.iter_mut().filter(|active| slots.contains(&active.slot)) {
             active.is_over = true;
             active.expires_ns = active.expires_ns.min(now_ns);
@@ -118,22 +117,30 @@ impl Engine {
 
     /// Lets the rules that are kept last as long as these say; what they were before.
     fn set_lengths(&mut self, rules: &[(u32, RuleSpec)]) -> Vec<(u32, RuleSpec)> {
+        let wanted = by_slot(rules);
         let mut before = Vec::new();
-        for (slot, spec) in rules {
-            let changed = |active: &&mut Active| {
-                active.slot == *slot && active.spec.schedule.duration != spec.schedule.duration
-            };
-            for active in self.actives.iter_mut().filter(changed) {
-                before.push((*slot, active.spec.clone()));
+        for active in &mut self.actives {
+            let Some(spec) = wanted.get(&active.slot) else { continue };
+            if active.spec.schedule.duration != spec.schedule.duration {
+                before.push((active.slot, active.spec.clone()));
                 active.spec.schedule.duration = spec.schedule.duration;
                 active.set_end();
             }
         }
         before
     }
+
+    /// The slots of the rules that stay as they are, but for how long.
+    fn staying(&self, rules: &[(u32, RuleSpec)]) -> BTreeSet<u32> {
+        let wanted = by_slot(rules);
+        let stays = |active: &&Active| {
+            let wanted = wanted.get(&active.slot);
+            !active.is_over && wanted.is_some_and(|spec| active.spec.is_same_but_duration(spec))
+        };
+        self.actives.iter().filter(stays).map(|active| active.slot).collect()
+    }
 }
 
-/// The rule, lasting so long.
-fn lasting(spec: &RuleSpec, duration: Option<Duration>) -> RuleSpec {
-    RuleSpec { schedule: Schedule { duration, ..spec.schedule }, ..spec.clone() }
+fn by_slot(rules: &[(u32, RuleSpec)]) -> HashMap<u32, &RuleSpec> {
+    rules.iter().map(|(slot, spec)| (*slot, spec)).collect()
 }

@@ -1,7 +1,12 @@
 //! Why a rule matches nothing: for two seconds rules in shadow look for the packets it may have meant, at other
 //! interfaces and in the other direction. They touch nothing.
 
-use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use chaos_common::abi::{Count, Direction as Way};
 use serde::{Deserialize, Serialize};
@@ -86,19 +91,27 @@ pub(super) struct Probe {
     interface: Option<String>,
 }
 
+impl Probe {
+    /// What is armed there is still this one.
+    fn is(&self, active: &Active) -> bool {
+        self.slot == active.slot && self.spec == active.spec
+    }
+}
+
 impl Engine {
     /// Begins to look for what the rules in these slots may have meant. Changing the set ends it.
     ///
     /// # Errors
     /// As [`Engine::place`]; nothing is looked for then.
     pub fn suspect(&mut self, slots: &[u32]) -> Result<(), EngineError> {
+        let slots: BTreeSet<u32> = slots.iter().copied().collect();
         let mut held = self.held(|_| true);
-        let mut taken: BTreeSet<u32> = held.iter().map(|(slot, _)| *slot).collect();
+        let taken: BTreeSet<u32> = held.iter().map(|(slot, _)| *slot).collect();
+        let mut free = (0..self.maps.capacity()).filter(|slot| !taken.contains(slot));
         let mut probes = Vec::new();
         for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
             for (spec, interface) in self.suspects(active) {
-                let Some(slot) = (0..self.maps.capacity()).find(|slot| !taken.contains(slot)) else { break };
-                taken.insert(slot);
+                let Some(slot) = free.next() else { break };
                 held.push((slot, spec.clone()));
                 probes.push(Probe { of: active.slot, slot, spec, interface });
             }
@@ -138,25 +151,28 @@ impl Engine {
 
     /// The rules as [`Engine::place`] takes them, and of the probes those that are kept.
     fn held(&self, keeps: impl Fn(&Probe) -> bool) -> Vec<(u32, RuleSpec)> {
-        let is_kept = |active: &&Active| self.probe(active).is_none_or(&keeps);
+        let probes = self.probes_by_slot();
+        let probe = |active: &Active| probes.get(&active.slot).copied().filter(|probe| probe.is(active));
+        let is_kept = |active: &&Active| probe(active).is_none_or(&keeps);
         self.actives.iter().filter(is_kept).map(|active| (active.slot, active.spec.clone())).collect()
     }
 
-    /// Whether it only looks for what another may have meant.
-    pub(super) fn is_probe(&self, active: &Active) -> bool {
-        self.probe(active).is_some()
+    /// The rules that were asked for: not those that only look for what others may have meant.
+    pub(super) fn asked_for(&self) -> impl Iterator<Item = &Active> {
+        let probes = self.probes_by_slot();
+        let is_probe = move |active: &Active| probes.get(&active.slot).is_some_and(|probe| probe.is(active));
+        self.actives.iter().filter(move |active| !is_probe(active))
     }
 
-    fn probe(&self, active: &Active) -> Option<&Probe> {
-        self.probes.iter().find(|probe| probe.slot == active.slot && probe.spec == active.spec)
+    fn probes_by_slot(&self) -> HashMap<u32, &Probe> {
+        self.probes.iter().map(|probe| (probe.slot, probe)).collect()
     }
 
     /// Forgets probes that are not armed any more.
     pub(super) fn forget_probes(&mut self) {
-        let actives = &self.actives;
-        self.probes.retain(|probe| {
-            actives.iter().any(|active| active.slot == probe.slot && active.spec == probe.spec)
-        });
+        let by_slot: HashMap<u32, &Active> =
+            self.actives.iter().map(|active| (active.slot, active)).collect();
+        self.probes.retain(|probe| by_slot.get(&probe.slot).is_some_and(|active| probe.is(active)));
     }
 
     /// What a rule may have meant.

@@ -5,7 +5,7 @@
 //! at as its next segment without data, leaving and coming, on the devices that it may use.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -75,10 +75,11 @@ impl Resets {
     pub(super) fn arm(
         &mut self,
         tables: &Tables,
-        fresh: &[u32],
+        fresh: &BTreeSet<u32>,
         sockets_of: impl FnOnce() -> (Vec<Place>, OwnerOf),
     ) -> Result<(), EngineError> {
-        self.later.retain(|slot, _| !fresh.contains(slot) && has_rule(tables, *slot));
+        let armed: HashSet<u32> = tables.rules.iter().map(|(slot, _)| *slot).collect();
+        self.later.retain(|slot, _| !fresh.contains(slot) && armed.contains(slot));
         let mut first_armed_ns = boot_ns();
         for (slot, rule) in tables.rules.iter().filter(|(slot, _)| fresh.contains(slot)) {
             if let (Some(after_ns), false) = (ends_after_ns(&rule.faults), spares_idle(rule)) {
@@ -194,7 +195,11 @@ impl Resets {
 
 impl Engine {
     /// Notes which idle connections the rules in the slots `fresh` end; see [`Resets::arm`].
-    pub(super) fn note_connections(&mut self, tables: &Tables, fresh: &[u32]) -> Result<(), EngineError> {
+    pub(super) fn note_connections(
+        &mut self,
+        tables: &Tables,
+        fresh: &BTreeSet<u32>,
+    ) -> Result<(), EngineError> {
         let mut resets = std::mem::take(&mut self.resets);
         let noted = resets.arm(tables, fresh, || self.sockets_of());
         self.resets = resets;
@@ -222,10 +227,6 @@ impl Engine {
         let owner_of = hierarchy.map(|hierarchy| deepest(hierarchy, &self.cgroups())).unwrap_or_default();
         (self.sites.iter().map(place).collect(), owner_of)
     }
-}
-
-fn has_rule(tables: &Tables, slot: u32) -> bool {
-    tables.rules.iter().any(|(at, _)| *at == slot)
 }
 
 /// How long after a rule begins to act, or after a later connection began, idle connections end,

@@ -188,6 +188,16 @@ macro_rules! counters {
                 }
             }
 
+            /// Every field but the delays, in the order of the names.
+            fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let mut all = [$(
+                    (stringify!($packets), self.$packets),
+                    (stringify!($bytes), self.$bytes),
+                )+];
+                all.sort_unstable_by_key(|(name, _)| *name);
+                all.into_iter()
+            }
+
             /// By reason: packets and bytes.
             #[must_use]
             pub const fn of(&self, count: Count) -> Tally {
@@ -214,6 +224,17 @@ counters! {
     Reordered: reordered_packets, reordered_bytes;
     Refused: refused_packets, refused_bytes;
     Unheld: unheld_packets, unheld_bytes;
+}
+
+/// Counters as an object whose keys are sorted, as those of a [`serde_json::Value`] are, without making one: answers
+/// have thousands of them.
+#[derive(Debug)]
+pub(crate) struct Sorted<'a>(pub(crate) &'a Counters);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.by_name())
+    }
 }
 
 /// Exact counters of one rule.

@@ -42,18 +42,25 @@ impl Appender {
         self.is_torn = false;
     }
 
-    /// A sentence about `what`, when it failed and the time before it did not.
-    pub(super) fn told(&mut self, what: &str, path: &Path, outcome: io::Result<()>) -> Option<String> {
+    /// A sentence about `what`, when it failed and the time before it did not. `records` were to be written; if a
+    /// part of them was, all count as not written.
+    pub(super) fn told(
+        &mut self,
+        what: &str,
+        path: &Path,
+        outcome: io::Result<()>,
+        records: u64,
+    ) -> Option<String> {
         let Err(error) = outcome else {
             self.is_failing = false;
             return None;
         };
-        self.failures += 1;
+        self.failures += records;
         let was_failing = std::mem::replace(&mut self.is_failing, true);
         (!was_failing).then(|| format!("the {what} {} cannot be written: {error}", path.display()))
     }
 
-    /// How often it failed.
+    /// Records that were not written.
     pub(super) const fn failures(&self) -> u64 {
         self.failures
     }

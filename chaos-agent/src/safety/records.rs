@@ -95,32 +95,37 @@ impl Records {
         self.troubles.extend(told);
     }
 
-    /// It is held from now on, or in another way.
-    pub(crate) fn started(&mut self, what: Deed, fault: Written<'_>) {
-        let who = self.caller.clone();
-        self.log(&Entry {
+    /// They are held from now on, or in another way.
+    pub(crate) fn started<'a>(&mut self, what: Deed, faults: impl Iterator<Item = Written<'a>>) {
+        let entry = |fault: Written<'a>| Entry {
             fault: Some(fault.id),
             name: fault.name,
             does: fault.does,
             request: fault.request,
             until: Some(humantime::format_rfc3339_millis(fault.until).to_string()),
-            ..Entry::new(what, &who)
-        });
+            ..Entry::new(what, &self.caller)
+        };
+        let told = self.audit.record_all(&faults.map(entry).collect::<Vec<_>>());
+        self.troubles.extend(told);
     }
 
-    /// It is over.
-    pub(crate) fn ended(&mut self, fault: Written<'_>, why: &str) {
-        let told = self.journal.ended(vec![fault.id], why);
+    /// They are over.
+    pub(crate) fn ended<'a>(&mut self, faults: impl Iterator<Item = Written<'a>>, why: &'a str) {
+        let faults: Vec<Written<'a>> = faults.collect();
+        if faults.is_empty() {
+            return;
+        }
+        let told = self.journal.ended(faults.iter().map(|fault| fault.id).collect(), why);
         self.troubles.extend(told);
-        let who = self.caller.clone();
-        let entry = Entry::new(Deed::Ended, &who);
-        self.log(&Entry {
+        let entry = |fault: &Written<'a>| Entry {
             fault: Some(fault.id),
             name: fault.name,
             does: fault.does,
             why: Some(why),
-            ..entry
-        });
+            ..Entry::new(Deed::Ended, &self.caller)
+        };
+        let told = self.audit.record_all(&faults.iter().map(entry).collect::<Vec<_>>());
+        self.troubles.extend(told);
     }
 
     /// Something that is no fault's.

@@ -56,7 +56,7 @@ pub(crate) fn risk(rules: &[RuleSpec]) -> Option<Risk> {
     if hits().any(|rule| sides(rule).iter().any(is_this_host)) {
         return Some(Risk::Host);
     }
-    let cuts = |rule: &RuleSpec| is_cut(&rule.faults) && is_everything(&rule.matching);
+    let cuts = |rule: &RuleSpec| is_everything(&rule.matching) && is_cut(&rule.faults);
     hits().any(|rule| rule.peer.is_none() && cuts(rule) && is_of_the_host(&rule.target)).then_some(Risk::Cut)
 }
 

@@ -30,7 +30,7 @@ pub use crate::cgroup::CgroupRef;
 use crate::{cgroup::CgroupError, net::NetlinkError, netns::Netns, netns::NetnsError};
 
 /// Who a fault is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// This machine: the network namespace of pid 1.
     Host,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use chaos_agent::cgroup::Hierarchy;
+use nix::sys::signal::{SigHandler, Signal, signal as set_handler};
 
 /// True when the test can run; else it says on the real standard error why it is skipped.
 pub(crate) fn is_root(test: &str) -> bool {
@@ -37,10 +38,12 @@ pub(crate) fn runner() -> PathBuf {
 
 /// The example, to be given a command.
 pub(crate) fn exec(command: &[&str]) -> Command {
-    // A background job of a shell without job control is born deaf to it, and so would be its children.
-    // SAFETY: no handler.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::SIGINT, nix::sys::signal::SigHandler::SigDfl) }
-        .unwrap();
+    // A background job of a shell without job control is born deaf to the first two, what nohup(1) starts to the last, and
+    // so would be its children.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+        // SAFETY: no handler.
+        unsafe { set_handler(signal, SigHandler::SigDfl) }.unwrap();
+    }
     let mut exec = Command::new(runner());
     exec.args(command).stdin(Stdio::null());
     exec

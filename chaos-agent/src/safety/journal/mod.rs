@@ -173,7 +173,7 @@ impl Journal {
 
     /// A sentence when something failed, and the time before it did not.
     fn told(&mut self, written: io::Result<()>) -> Option<String> {
-        self.appender.told("journal", &self.path, written)
+        self.appender.told("journal", &self.path, written, 1)
     }
 }
 
