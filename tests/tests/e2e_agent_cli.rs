@@ -164,9 +164,7 @@ fn an_agent_and_a_command_that_works_alone_do_not_disturb_each_other() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let namespaces = [&pair.a, &pair.b];
-    // What an earlier test killed must be gone, or its end would be taken for ours.
-    std::thread::sleep(4 * FREED);
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     let agent = Agent::start("").unwrap();
     let target = format!("netns:{}", pair.a.name());
     // The agent's fault spares ping, the other is for ping only: both on one device.

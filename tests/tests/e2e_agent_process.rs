@@ -194,7 +194,7 @@ fn with_only_what_it_needs_every_kind_of_fault_works() {
     let pair = Pair::new().unwrap();
     assert!(ping(&pair.a, "-c 1").is_ok());
     for attach in ["tcx", "clsact"] {
-        let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+        let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
         let mut agent = Agent::start(&format!("--attach {attach}")).unwrap();
         let pid = agent.chaos().process().pid().as_raw();
         has_only_what_it_needs(pid);

@@ -33,7 +33,7 @@ fn a_fault_begins_with_post_and_ends_with_delete() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     assert!(pair.a.reaches(B4));
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let agent = Agent::start("").unwrap();
     let made = agent.ask("POST", "/v1/faults", &partition(&pair.a)).unwrap();
     assert_eq!((made.status, &made.body["state"]), (201, &json!("active")), "{made:?}");
@@ -162,7 +162,7 @@ fn a_killed_agent_leaves_nothing_and_its_successor_starts() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     assert!(pair.a.reaches(B4));
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let agent = Agent::start("").unwrap();
     let slow = json!({"target": format!("netns:{}", pair.a.name()),
         "faults": {"loss": "10%", "delay": "50ms"}, "duration": "1m"});

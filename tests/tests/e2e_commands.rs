@@ -33,7 +33,7 @@ fn a_plan_says_what_and_touches_nothing() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for flag in ["--dry-run", "--explain", "--dry-run --json"] {
         let (code, stdout, stderr) =
             run(&format!("inject netns:{} --loss 10% --peer {B4} {flag}", pair.a.name()));
@@ -49,7 +49,7 @@ fn a_refusal_leaves_nothing() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     let name = pair.a.name();
     for (arguments, code) in [
         ("inject netns:no-such-namespace --loss 10%".to_owned(), None),

@@ -79,7 +79,7 @@ fn a_share_comes_twice_and_no_more() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let loops = dead_loops();
     for way in WAYS {
         for (flags, p) in

@@ -40,7 +40,7 @@ fn children_and_grandchildren_suffer_and_the_neighbour_does_not() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     let line = format!("(sh -c 'ping -q -c 20 -i 0.01 -W 1 {B4}'; true) & wait");
     let ping = pair.a.command(&format!("ping -q -c 200 -i 0.01 -W 1 {B4}"));
     let (output, neighbour) = std::thread::scope(|scope| {

@@ -82,7 +82,7 @@ fn after_a_kill_the_next_agent_knows_what_there_was_and_takes_nothing_up() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     assert!(pair.a.reaches(B4));
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let folder = Folder::new(None);
     let agent = folder.agent();
     let first = agent.set(&partition(&pair.a)).unwrap();

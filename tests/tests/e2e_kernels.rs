@@ -65,7 +65,7 @@ fn a_kernel_without_tcx_has_a_guard_and_either_leaves_nothing() {
     let pair = Pair::new().unwrap();
     assert!(pair.a.reaches(B4));
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for killed in [false, true] {
         let mut chaos = Chaos::inject(&pair.a, "--partition").unwrap();
         assert!(!pair.a.reaches(B4));

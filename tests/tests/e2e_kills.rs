@@ -177,7 +177,7 @@ fn two_hundred_ends_leave_nothing() {
         })
         .collect();
     let mut ends = Vec::new();
-    let before = snapshot(&lanes);
+    let before = before(&lanes);
     for round in 0..ROUNDS {
         let of_round: Vec<End> = thread::scope(|scope| {
             let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(|| lane.round(round))).collect();
@@ -200,7 +200,7 @@ fn two_hundred_ends_leave_nothing() {
     assert!(u64::from(changes) > LANES * ROUNDS / 2, "hardly anything was changed");
 }
 
-fn snapshot(lanes: &[Lane]) -> Snapshot {
+fn before(lanes: &[Lane]) -> Snapshot {
     let namespaces: Vec<&Netns> = lanes.iter().flat_map(|lane| [&lane.pair.a, &lane.pair.b]).collect();
-    Snapshot::take(&namespaces).unwrap()
+    Snapshot::before(&namespaces).unwrap()
 }

@@ -56,7 +56,7 @@ fn stopping_restores_everything() {
     let _alone = alone().unwrap();
     let pair = pair();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for attach in ["tcx", "clsact"] {
         for rule in RULES {
             let chaos = Chaos::inject(&pair.a, &format!("{rule} --attach {attach}")).unwrap();
@@ -77,7 +77,7 @@ fn killed_with_tcx_nothing_is_left_a_moment_later() {
     let namespaces = [&pair.a, &pair.b];
     let mut rng = StdRng::seed_from_u64(50);
     let _traffic = traffic(&pair);
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for round in 0..50 {
         let rule = RULES[round % RULES.len()];
         let arguments = format!("inject netns:{} {rule} --for 1m --json --attach tcx", pair.a.name());
@@ -101,7 +101,7 @@ fn killed_with_clsact_the_guard_cleans_within_a_second() {
     let _alone = alone().unwrap();
     let pair = pair();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for (round, rule) in RULES.iter().cycle().take(12).enumerate() {
         let chaos = Chaos::inject(&pair.a, &format!("{rule} --attach clsact")).unwrap();
         thread::sleep(Duration::from_millis(20 * round as u64));
@@ -117,7 +117,7 @@ fn killed_with_its_guard_it_is_harmless_at_lease_end_and_the_next_command_cleans
     let _alone = alone().unwrap();
     let pair = pair();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for rule in ["--partition", "--loss 50% --direction egress"] {
         let chaos = Chaos::inject(&pair.a, &format!("{rule} --attach clsact --lease 2s")).unwrap();
         let processes = own_processes();
@@ -142,7 +142,7 @@ fn stop_all_ends_what_runs_and_what_was_left() {
     let _alone = alone().unwrap();
     let (pair, other) = (pair(), pair());
     let namespaces = [&pair.a, &pair.b, &other.a, &other.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     let mut running = Chaos::inject(&pair.a, "--partition").unwrap();
     let left = Chaos::inject(&other.a, "--partition --attach clsact --lease 60s").unwrap();
     let survivor = running.process().pid().as_raw();
@@ -239,7 +239,7 @@ fn a_cgroup_that_dies_in_the_middle_ends_nothing_else() {
     let _alone = alone().unwrap();
     let pair = pair();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     let cgroup = Cgroup::new().unwrap();
     let command = format!("ping -q -i 0.005 {B4}");
     let mut ping = pair.a.inside(cgroup.inside(words(&command)));

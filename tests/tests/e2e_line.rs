@@ -273,7 +273,7 @@ fn killed_with_packets_held_nothing_is_left_after_a_second() {
     let pair = Pair::new().unwrap();
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for attach in ["tcx", "clsact"] {
         for rule in ["--delay 100ms", "--delay 20s±1s --direction both", "--rate 1Mbit/s --direction ingress"]
         {

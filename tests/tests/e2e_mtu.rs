@@ -69,7 +69,7 @@ fn path_mtu_discovery_goes_on_with_a_reply() {
     for (v6, direction) in [(false, "egress"), (true, "egress"), (false, "ingress"), (true, "ingress")] {
         let pair = Pair::new().unwrap();
         let (a, b) = (End::plain(&pair.a), End::plain(&pair.b));
-        let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+        let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
         let target = if direction == "egress" { &pair.a } else { &pair.b };
         let chaos = Chaos::inject(target, &format!("--mtu 1300,reply --direction {direction}")).unwrap();
         assert_eq!(learnt(&pair.a, v6), None);

@@ -193,7 +193,7 @@ fn nothing_is_left_and_no_device_is_touched() {
     let pair = Pair::new().unwrap();
     let _listeners = listen(&pair.b);
     let namespaces = [&pair.a, &pair.b];
-    let before = Snapshot::take(&namespaces).unwrap();
+    let before = Snapshot::before(&namespaces).unwrap();
     for killed in [false, true] {
         let chaos = Chaos::inject(&pair.a, "--refuse ECONNREFUSED").unwrap();
         assert_eq!(once(&pair.a, v4(PORT)), libc::ECONNREFUSED);

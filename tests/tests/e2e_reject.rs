@@ -74,7 +74,7 @@ fn each_code_has_its_errno() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let a = End::plain(&pair.a);
     for (with, v4, v6) in [
         ("", ECONNREFUSED, ECONNREFUSED),
@@ -174,7 +174,7 @@ fn parted_namespaces_are_told() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let (a, b) = (pair.a.name(), pair.b.name());
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let part =
         |mode: &str| Chaos::start(&format!("partition netns:{a} netns:{b} --mode {mode} --for 1m")).unwrap();
     let ends: [(&Netns, bool); 2] = [(&pair.a, true), (&pair.b, false)];

@@ -63,7 +63,7 @@ fn running_connections_end_at_both_ends() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let (a, b) = (&pair.a, &pair.b);
-    let before = Snapshot::take(&[a, b]).unwrap();
+    let before = Snapshot::before(&[a, b]).unwrap();
     let (at_a, at_b) = (format!("netns:{}", a.name()), format!("netns:{}", b.name()));
     running("veth egress IPv4", &at_a, "--direction egress", (a, b, far(false)));
     running("veth ingress IPv4", &at_a, "--direction ingress", (a, b, far(false)));

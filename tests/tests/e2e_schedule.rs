@@ -31,6 +31,15 @@ fn pair() -> Pair {
     pair
 }
 
+/// ICMP echo requests that the far end has received (`InEchos`, RFC 2011).
+fn echo_requests(pair: &Pair) -> u64 {
+    let counters = pair.b.run("cat /proc/net/snmp").unwrap();
+    let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs.find(|(name, _)| *name == "InEchos").unwrap().1.parse().unwrap()
+}
+
 fn probe(pair: &Pair) -> Probe {
     Probe::start(&pair.a, &pair.b, B4.into(), EVERY).unwrap()
 }
@@ -82,6 +91,7 @@ fn a_limit_of_packets_is_exact_with_several_senders() {
     require_root!();
     let _alone = alone().unwrap();
     let pair = pair();
+    let before = echo_requests(&pair);
     let chaos = Chaos::inject(&pair.a, "--partition --direction egress --max-packets 1000").unwrap();
     let lost: u64 = thread::scope(|scope| {
         let pings: Vec<_> =
@@ -89,7 +99,9 @@ fn a_limit_of_packets_is_exact_with_several_senders() {
         pings.into_iter().map(|ping| ping.join().unwrap().lost()).sum()
     });
     let rules = chaos.stop().unwrap();
-    assert_eq!((lost, rules[0].both("dropped_packets")), (1000, 1000), "{rules:?}");
+    // Each ping is given the answers to all four: one that is kept off its CPU loses some, so it sees that many or more.
+    assert!(lost >= 1000, "{lost}");
+    assert_eq!((echo_requests(&pair) - before, rules[0].both("dropped_packets")), (1000, 1000), "{rules:?}");
     assert_eq!(rules[0].both("limited_packets"), 1000, "{rules:?}");
 }
 

@@ -122,7 +122,7 @@ fn the_api_is_what_it_says_it_is() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     assert!(pair.a.run(&format!("ping -c 1 -W 1 -q {B4}")).is_ok());
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let key = Key::new().unwrap();
     let flags = "--listen 127.0.0.1:0 --limits-requests-per-second 100000 --key-file";
     let agent = Agent::start(&format!("{flags} {}", key.0.display())).unwrap();

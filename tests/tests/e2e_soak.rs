@@ -170,7 +170,7 @@ fn sixty_four_clients_for_a_minute() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     pair.a.run(&format!("ping -c 1 -W 2 -q {B4}")).unwrap();
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let mut agent = Agent::start("").unwrap();
     let pid = agent.chaos().process().pid().as_raw();
     let workers: Vec<Worker> = (0..CLIENTS).map(|number| Worker::new(&agent, &pair, number)).collect();

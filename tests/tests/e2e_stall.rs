@@ -40,7 +40,7 @@ fn data_stops_and_goes_on() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let (a, b) = (End::plain(&pair.a), End::plain(&pair.b));
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     for (v6, target) in [(false, &pair.a), (true, &pair.a), (false, &pair.b)] {
         let load = Load { to: far(v6), bytes: 60_000_000_000, time: Duration::from_secs(4), hash: true };
         let pour = Pour::start(a, b, &load).unwrap();

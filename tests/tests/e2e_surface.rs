@@ -228,7 +228,7 @@ fn looking_before_leaping_touches_nothing() {
     let pair = Pair::new().unwrap();
     let agent = Agent::start("").unwrap();
     agent.prepared().unwrap();
-    let before = Snapshot::take(&[&pair.a, &pair.b]).unwrap();
+    let before = Snapshot::before(&[&pair.a, &pair.b]).unwrap();
     let explained = agent.ask("POST", "/v1/faults:explain", &loss(&pair, "one")).unwrap();
     assert_eq!(explained.status, 200, "{explained:?}");
     assert!(explained.body["explanations"][0].as_str().unwrap().contains("loss 1%"), "{explained:?}");

@@ -21,9 +21,12 @@ use chaos_tests::{
     },
     require_root,
 };
+use nix::sys::socket::{setsockopt, sockopt};
 
 const PORT: u16 = 7007;
 const DATAGRAMS: u32 = 40_000;
+/// Room for all of them, however late the receiver is.
+const RECEIVE_BUFFER: usize = 64 << 20;
 /// Set apart from the datagrams by one swap at most: 100 a second.
 const SWAP_EVERY: Duration = Duration::from_millis(10);
 
@@ -62,6 +65,7 @@ fn under_swaps(pair: &Pair, kept: &RuleSpec) -> (Vec<u32>, u32, Duration, Engine
     let mut engine = Engine::start(&[kept.clone(), other(1)], &EngineOptions::default()).unwrap();
     let receiver = pair.b.enter(|| UdpSocket::bind((B4, PORT))).unwrap().unwrap();
     receiver.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).unwrap();
     let sender = pair.a.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
     sender.connect((B4, PORT)).unwrap();
     let done = AtomicBool::new(false);
@@ -79,7 +83,7 @@ fn under_swaps(pair: &Pair, kept: &RuleSpec) -> (Vec<u32>, u32, Duration, Engine
             for number in 0..DATAGRAMS {
                 sender.send(&number.to_be_bytes()).unwrap();
                 if number % 32 == 31 {
-                    // So that the receiver's buffer never overflows.
+                    // For several seconds, so that there are many swaps.
                     thread::sleep(Duration::from_millis(2));
                 }
             }

@@ -19,6 +19,11 @@ use anyhow::{Result, bail};
 
 use crate::lab::{cgroup, netns::Netns, own_prefix};
 
+/// How long the machine may take to come to rest before it is looked at.
+const CALM_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at it.
+const CALM: Duration = Duration::from_millis(100);
+
 /// The state of the machine in lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -51,6 +56,37 @@ impl Snapshot {
             }
         }
         Ok(snapshot)
+    }
+
+    /// What a later one is compared with: taken as soon as nothing is on its way out any more. The kernel frees what a
+    /// process had loaded some time after that process is gone; its end would be taken for a loss. Waits 10 s at most.
+    ///
+    /// # Errors
+    /// As [`Snapshot::take`].
+    pub fn before(namespaces: &[&Netns]) -> Result<Self> {
+        let deadline = Instant::now() + CALM_LIMIT;
+        let mut last = Self::take(namespaces)?;
+        loop {
+            // Where nothing that we started is running, nobody holds what bears our name.
+            let alone = own_processes().is_empty();
+            if (alone && !last.has_loaded()) || Instant::now() >= deadline {
+                return Ok(last);
+            }
+            thread::sleep(CALM);
+            let now = Self::take(namespaces)?;
+            if !alone && now == last {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
+    /// Whether a program or a map of the product is there.
+    fn has_loaded(&self) -> bool {
+        let sections = ["bpf programs", "bpf maps"].into_iter().filter_map(|name| self.sections.get(name));
+        sections.flatten().any(|line| {
+            line.split_once(' ').is_some_and(|(_, name)| name.to_ascii_lowercase().starts_with("chaos_"))
+        })
     }
 
     fn add(&mut self, section: &str, lines: impl IntoIterator<Item = String>) {
@@ -175,7 +211,7 @@ mod tests {
         let _alone = alone().unwrap();
         let pair = Pair::new().unwrap();
         let namespaces = [&pair.a, &pair.b];
-        let before = Snapshot::take(&namespaces).unwrap();
+        let before = Snapshot::before(&namespaces).unwrap();
         before.settle(&namespaces, Duration::from_secs(2)).unwrap();
         let changes = [
             ("ip link add chaos-x type veth", "ip link del chaos-x", "links"),
@@ -198,7 +234,8 @@ mod tests {
     fn leftovers_and_losses_are_both_named() {
         let (mut before, mut after) = (Snapshot::default(), Snapshot::default());
         before.add("links x", ["veth0".to_owned()]);
-        after.add("bpf maps", ["7 RULES".to_owned()]);
-        assert_eq!(after.diff(&before), ["+ bpf maps: 7 RULES", "- links x: veth0"]);
+        after.add("bpf maps", ["7 CHAOS_RULES".to_owned()]);
+        assert_eq!(after.diff(&before), ["+ bpf maps: 7 CHAOS_RULES", "- links x: veth0"]);
+        assert!(after.has_loaded() && !before.has_loaded());
     }
 }
