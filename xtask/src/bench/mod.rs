@@ -23,6 +23,8 @@ enum What {
     Path(program::Options),
     /// Delay: how late, and how fast TCP is under it; beside netem and fq where the kernel has them
     Delay(program::Options),
+    /// The same faults made by chaos, by netem and by a naive eBPF program: what is seen of each
+    Compare(program::Options),
     /// More rules, more targets, more events: what each step costs
     Scale(program::Options),
     /// All of them, one after the other
@@ -39,6 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Prog(options) => program::run("prog", options),
         What::Path(options) => program::run("path", options),
         What::Delay(options) => program::run("delay", options),
+        What::Compare(options) => program::run("compare", options),
         What::Scale(options) => program::run("scale", options),
         What::All(how) => ALL.iter().try_for_each(|name| {
             eprintln!("== bench {name}");

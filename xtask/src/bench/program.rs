@@ -4,16 +4,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{document::Document, plot};
-use crate::{between, instrument, privilege::Privilege};
+use crate::{
+    between, instrument,
+    privilege::Privilege,
+    vm::{self, Kernel},
+};
 
-/// Where tables are kept.
+/// Where tables are kept ...
 const FILE: &str = "BENCHMARKS.md";
+/// ... but for the one that says why.
+const WHY: (&str, &str) = ("compare", "README.md");
+/// How long a benchmark may take in a virtual machine, seconds.
+const VM_LIMIT: &str = "7200";
 /// Where plots are kept, from there.
 const PLOTS: &str = "docs/bench";
 
@@ -42,7 +50,11 @@ pub(crate) struct How {
     /// Use this `chaos` instead of building one
     #[arg(long, value_name = "FILE")]
     chaos: Option<PathBuf>,
-    /// Write table and plot into BENCHMARKS.md and docs/bench
+    /// Measure in a virtual machine with this kernel: every instruction is translated, so only what is beside each
+    /// other there can be compared
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
+    /// Write table and plot into BENCHMARKS.md and docs/bench (the table of `compare`: README.md)
     #[arg(long)]
     write: bool,
 }
@@ -57,7 +69,7 @@ pub(super) fn run(name: &str, options: &Options) -> Result<()> {
     if let Some(path) = &options.plot {
         write_plot(path, &document)?;
     }
-    if options.how.write { write(name, &document) } else { Ok(()) }
+    if options.how.write { write(name, options.how.kernel, &document) } else { Ok(()) }
 }
 
 /// The same without files of its own.
@@ -69,8 +81,13 @@ fn measure(name: &str, how: &How) -> Result<String> {
     let root = crate::root();
     let program = instrument::build(&root, "bench")?;
     let chaos = instrument::subject(&root, how.chaos.as_deref())?;
-    let privilege = Privilege::find("measuring the agent").map_err(anyhow::Error::msg)?;
-    let mut command = instrument::command(privilege, &program, &chaos)?;
+    let mut command = match how.kernel {
+        None => {
+            let privilege = Privilege::find("measuring the agent").map_err(anyhow::Error::msg)?;
+            instrument::command(privilege, &program, &chaos)?
+        }
+        Some(kernel) => inside(kernel, &program, &chaos)?,
+    };
     command.arg(name).args(how.quick.then_some("--quick"));
     if let Some(rounds) = how.rounds {
         command.args(["--rounds", &rounds.to_string()]);
@@ -81,22 +98,33 @@ fn measure(name: &str, how: &How) -> Result<String> {
     String::from_utf8(output.stdout).context("what the measuring program printed")
 }
 
+/// A command that runs the measuring program in a virtual machine.
+fn inside(kernel: Kernel, program: &Path, chaos: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["vm", "--kernel", kernel.name(), "--limit", VM_LIMIT]).arg("--chaos").arg(chaos);
+    command.arg("--with").arg(program).arg("--with").arg(program.with_file_name("traffic"));
+    command.args(["--", "env", &format!("CHAOS_BIN={}", vm::CHAOS)]).arg(program);
+    Ok(command)
+}
+
 fn write_plot(path: &Path, document: &Document) -> Result<()> {
     fs::write(path, plot::svg(&document.charts)?).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Puts table and plot where readers find them.
-fn write(name: &str, document: &Document) -> Result<()> {
+fn write(name: &str, kernel: Option<Kernel>, document: &Document) -> Result<()> {
     let root = crate::root();
     let plot = format!("{PLOTS}/{name}.svg");
     if !document.charts.is_empty() {
         fs::create_dir_all(root.join(PLOTS)).context(PLOTS)?;
         write_plot(&root.join(&plot), document)?;
     }
-    let path = root.join(FILE);
-    let committed = fs::read_to_string(&path).context(FILE)?;
+    let file = if name == WHY.0 { WHY.1 } else { FILE };
+    let path = root.join(file);
+    let committed = fs::read_to_string(&path).context(file)?;
     let begin = format!("<!-- {name}: written by `cargo xtask bench {name} --write` -->\n");
     let end = format!("<!-- end of {name} -->\n");
-    let text = document.markdown(name, &plot);
-    fs::write(&path, between::put(FILE, &committed, (&begin, &end), &text)?).context(FILE)
+    let asked = kernel.map_or_else(|| name.to_owned(), |kernel| format!("{name} --kernel {}", kernel.name()));
+    let text = document.markdown(&asked, &plot);
+    fs::write(&path, between::put(file, &committed, (&begin, &end), &text)?).context(file)
 }

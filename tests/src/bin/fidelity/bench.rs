@@ -118,7 +118,9 @@ impl<'r> Bench<'r> {
 
     /// Sets a rule of its own making.
     pub(crate) fn arm_with(&self, asked: &str) -> Result<Chaos> {
-        Chaos::start(&self.arguments(asked, ""))
+        // An emulated machine may stand still for longer than a lease usually lasts.
+        let lease = if self.slow { "--lease 1m" } else { "" };
+        Chaos::start(&self.arguments(asked, lease))
     }
 
     /// `full`, or `quick` in a quick run.

@@ -109,7 +109,7 @@ impl Report {
             eprintln!("       bounds: {}", text("bounds"));
         }
         if *again {
-            eprintln!("       {stolen_percent:.1} % of the CPUs' time was taken away meanwhile: once more");
+            eprintln!("       once more; {stolen_percent:.1} % of the CPUs' time was taken away meanwhile");
         } else {
             if self.lines {
                 tell(word, &format!("{title} [{}]", row.asked), &text("seen"));

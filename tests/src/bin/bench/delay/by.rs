@@ -1,9 +1,13 @@
 //! Who makes the delay.
 
 use anyhow::{Context as _, Result};
-use chaos_tests::{chaos::Chaos, lab::shapes::Pair, skip::find_tool};
+use chaos_tests::lab::shapes::Pair;
 
-use super::departure::Departure;
+use super::line::{How, Line};
+use crate::{
+    armed,
+    naive::{FQ, Naive},
+};
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,73 +16,65 @@ pub(super) enum By {
     Netem,
     /// A program that writes `skb->tstamp`, and `sch_fq` that keeps packets until then.
     Fq,
+    /// A private pair of devices with `sch_fq`, see [`Line`].
+    Line(How),
 }
 
 impl By {
-    pub(super) const ALL: [Self; 3] = [Self::Chaos, Self::Netem, Self::Fq];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Chaos, Self::Netem, Self::Fq, Self::Line(How::AtOnce), Self::Line(How::Steps)];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Chaos => "chaos",
             Self::Netem => "netem",
             Self::Fq => "tstamp + fq",
-        }
-    }
-
-    /// The root qdisc that it puts on the device.
-    fn qdisc(self, ms: u32) -> Option<String> {
-        match self {
-            Self::Chaos => None,
-            Self::Netem => Some(format!("netem delay {ms}ms limit 1000000")),
-            Self::Fq => Some("fq limit 1000000 flow_limit 1000000 horizon 10s".to_owned()),
+            Self::Line(How::Never) => "pair alone",
+            Self::Line(How::AtOnce) => "fq line",
+            Self::Line(How::Steps) => "fq line in steps",
         }
     }
 
     /// Why it cannot be here, if so; tried on the device.
     pub(super) fn missing(self, pair: &Pair) -> Option<String> {
-        let qdisc = self.qdisc(1)?;
-        if find_tool("tc").is_none() {
-            return Some("no tc here; the package `iproute2` has it".to_owned());
+        match self {
+            Self::Chaos | Self::Line(How::Never) => None,
+            Self::Netem => armed::missing(pair, &netem(1)),
+            Self::Fq | Self::Line(_) => armed::missing(pair, FQ),
         }
-        let name = qdisc.split(' ').next().unwrap_or_default();
-        let tried = pair.a.run(&format!("tc qdisc replace dev va root {qdisc}"));
-        let _ = pair.a.run("tc qdisc del dev va root");
-        tried.err().map(|_| format!("this kernel has no sch_{name}"))
     }
 
     /// Delays what leaves end A.
-    pub(super) fn arm(self, pair: &Pair, ms: u32) -> Result<Armed> {
-        let mut armed = Armed::default();
-        if let Some(qdisc) = self.qdisc(ms) {
-            pair.a.run(&format!("tc qdisc replace dev va root {qdisc}"))?;
-            armed.qdisc = true;
-        }
-        match self {
-            Self::Chaos => {
-                let flags = format!("--delay {ms}ms --direction egress");
-                armed.chaos = Some(Chaos::inject(&pair.a, &flags)?);
+    pub(super) fn arm(self, pair: &Pair, ms: u32) -> Result<Armed<'_>> {
+        use armed::Armed as Plain;
+        Ok(match self {
+            Self::Chaos => Armed::Plain(Plain::chaos(pair, &format!("--delay {ms}ms"))?),
+            Self::Netem => Armed::Plain(Plain::qdisc(pair, &netem(ms))?),
+            Self::Fq => {
+                let qdisc = Plain::qdisc(pair, FQ)?;
+                Armed::Plain(qdisc.with(Naive::delay(&pair.a, "va", ms).context(self.name())?))
             }
-            Self::Netem => {}
-            Self::Fq => armed.departure = Some(Departure::attach(&pair.a, "va", ms).context("tstamp + fq")?),
-        }
-        Ok(armed)
+            Self::Line(how) => Armed::Line(Line::new(&pair.a, "va", ms, how).context(self.name())?),
+        })
     }
 }
 
-/// What has to go afterwards.
-#[derive(Default)]
-pub(super) struct Armed {
-    chaos: Option<Chaos>,
-    qdisc: bool,
-    departure: Option<Departure>,
+fn netem(ms: u32) -> String {
+    format!("netem delay {ms}ms limit 1000000")
 }
 
-impl Armed {
+/// What has to go afterwards.
+pub(super) enum Armed<'a> {
+    Plain(armed::Armed),
+    Line(Line<'a>),
+}
+
+impl Armed<'_> {
     pub(super) fn disarm(self, pair: &Pair) -> Result<()> {
-        drop(self.departure);
-        if self.qdisc {
-            pair.a.run("tc qdisc del dev va root")?;
+        match self {
+            Self::Plain(armed) => armed.disarm(pair),
+            // It takes itself away.
+            Self::Line(_) => Ok(()),
         }
-        self.chaos.map_or(Ok(()), |chaos| chaos.stop().map(drop))
     }
 }

@@ -4,6 +4,7 @@
 
 mod beside;
 mod nft;
+mod profile;
 mod rules;
 mod run;
 
@@ -17,5 +18,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // First, since the others keep this thread on one CPU.
     beside::measure_all(&mut document, options, rounds)?;
     run::measure_all(&mut document, options, rounds)?;
+    profile::measure_all(&mut document, options)?;
     document.finish()
 }

@@ -6,7 +6,7 @@ use chaos_common::compile::{CgroupInput, Input, RuleInput};
 use chaos_tests::{
     oracle::{
         build::{RuleBuilder, fault},
-        cgroups, devices,
+        devices,
     },
     packet::Packet,
 };
@@ -48,9 +48,9 @@ pub(super) fn mixed(rules: usize, matches: usize, v6: bool) -> Input {
         all.push(other(&mut rng, number));
     }
     let rules: Vec<RuleInput> = all.into_iter().zip(0..).map(|(rule, slot)| rule.finish(slot)).collect();
-    let named = |id: u64| CgroupInput { id, level: 2, ancestors: Vec::new() };
-    let ids = rules.iter().flat_map(|rule| rule.cgroups.clone());
-    let cgroups = cgroups().into_iter().chain(ids.map(named)).collect();
+    // Services and containers lie at different depths.
+    let named = |id: u64| CgroupInput { id, level: 2 + (id / 10 % 2) as u32, ancestors: Vec::new() };
+    let cgroups = rules.iter().flat_map(|rule| rule.cgroups.clone()).map(named).collect();
     Input { rules, cgroups, devices: devices() }
 }
 
