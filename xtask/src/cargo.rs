@@ -36,6 +36,8 @@ pub(crate) struct Built {
     pub(crate) name: String,
     /// What it was built from: `bin`, `lib` (its unit tests), `test`, `example`.
     pub(crate) kind: String,
+    /// It runs the tests of what it was built from.
+    pub(crate) is_test: bool,
     /// Where it is.
     pub(crate) path: PathBuf,
 }
@@ -57,6 +59,7 @@ pub(crate) fn executables(command: &mut Command) -> Result<Vec<Built>> {
             path: text(&message["executable"])?.into(),
             name: text(&target["name"])?,
             kind: text(&target["kind"][0])?,
+            is_test: message["profile"]["test"] == true,
         })
     });
     let mut programs: Vec<Built> = programs.collect();

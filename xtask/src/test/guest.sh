@@ -6,8 +6,10 @@ part() {
     name=$1 limit=$2
     shift 2
     echo "-- $name"
+    began=$(date +%s)
     timeout -k 5 "$limit" "$@"
     code=$?
+    echo "-- $name took $(($(date +%s) - began)) s"
     case $code in
     0) return ;;
     1 | 101) ;;

@@ -21,7 +21,7 @@ pub(super) fn tables(session: &mut Session, report: &mut Report) {
     // The agent's own tests of cgroups, namespaces and sudo need root too; its units are the layer `host`.
     let wanted: [Wanted; 2] = [
         ("chaos-agent", "chaos-agent", |built| built.kind == "test"),
-        ("chaos-tests", "tests", |built| is_test(built) && !built.name.starts_with(END_TO_END)),
+        ("chaos-tests", "tests", |built| built.is_test && !built.name.starts_with(END_TO_END)),
     ];
     let result = run(session, report, &wanted, Duration::from_mins(15));
     report.ended(result);
@@ -29,14 +29,9 @@ pub(super) fn tables(session: &mut Session, report: &mut Report) {
 
 pub(super) fn end_to_end(session: &mut Session, report: &mut Report) {
     let wanted: [Wanted; 1] =
-        [("chaos-tests", "tests", |built| is_test(built) && built.name.starts_with(END_TO_END))];
+        [("chaos-tests", "tests", |built| built.is_test && built.name.starts_with(END_TO_END))];
     let result = run(session, report, &wanted, Duration::from_mins(20));
     report.ended(result);
-}
-
-/// Not the unit tests of helper programs: there are none.
-fn is_test(built: &Built) -> bool {
-    matches!(built.kind.as_str(), "lib" | "test")
 }
 
 /// Runs test programs one after the other, each for at most `limit`.

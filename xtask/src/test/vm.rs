@@ -7,10 +7,10 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Session, libtest, report::Report};
 use crate::{
@@ -43,8 +43,9 @@ struct Part {
 
 /// What CI runs.
 const PARTS: &[Part] = &[
-    Part { program: "verifier", tests: &[], limit: 60 },
-    Part { program: "e2e_kernels", tests: &[], limit: 120 },
+    Part { program: "verifier", tests: &[], limit: 90 },
+    Part { program: "e2e_kernels", tests: &[], limit: 180 },
+    Part { program: "bench", tests: &["the_kernel_takes", "what_waits"], limit: 120 },
     Part { program: "tables", tests: &["corrupt", "dns", "loss", "reject", "reset"], limit: 240 },
 ];
 /// Rows of the measuring program, by a part of their name: every kind of fault.
@@ -68,6 +69,10 @@ const ROWS: &[&str] = &[
     "name that is not there, veth IPv6",
     "name with a chosen address, veth IPv4",
 ];
+/// How long all kernels may take together, but for everything.
+const LIMIT: Duration = Duration::from_mins(18);
+/// Beside what the machine runs: packing it, and two attempts to boot.
+const AROUND: Duration = Duration::from_mins(6);
 /// How long all rows of a part and of everything may take, seconds.
 const ROWS_LIMIT: (u32, u32) = (420, 7200);
 /// How long a program may take when all of it runs, seconds.
@@ -89,23 +94,42 @@ const HELPERS: [&str; 4] = ["connect", "cut_off", "fidelity", "traffic"];
 const MEMORY_MIB: u32 = 3072;
 
 pub(super) fn layer(session: &mut Session, report: &mut Report) {
+    let kernels = ready(&session.vm.kernels, report);
+    if kernels.is_empty() {
+        return;
+    }
     let programs = match Programs::build(session) {
         Ok(programs) => programs,
         Err(error) => return report.fail(format!("{error:#}")),
     };
-    for &kernel in &session.vm.kernels {
+    let full = session.vm.full;
+    let begun = Instant::now();
+    for kernel in kernels {
         let what = format!("Linux {}", kernel.name());
-        if let Err(why) = vm::prepare(kernel) {
-            report.skip(format!("{what}: {why:#}"));
-            continue;
-        }
-        let mut inside = Report::default();
-        let result = programs.run(kernel, session.vm.full, &mut inside);
-        inside.ended(result);
+        let left = if full { Duration::MAX } else { LIMIT.saturating_sub(begun.elapsed()) };
+        let mut inside = Report::of(|inside| {
+            let result = programs.run(kernel, full, left, inside);
+            inside.ended(result);
+        });
+        println!("-- {what} took {} s", inside.took.as_secs());
         report.passed += inside.passed;
-        report.failures.extend(inside.failures.iter().map(|failure| format!("{what}: {failure}")));
-        report.skips.extend(inside.skips.iter().map(|skip| format!("{what}: {skip}")));
+        report.failures.extend(inside.failures.drain(..).map(|failure| format!("{what}: {failure}")));
+        report.skips.extend(inside.skips.drain(..).map(|skip| format!("{what}: {skip}")));
     }
+}
+
+/// The kernels that can be had here; those that cannot are skipped.
+fn ready(kernels: &[Kernel], report: &mut Report) -> Vec<Kernel> {
+    let begun = Instant::now();
+    let mut ready = Vec::new();
+    for &kernel in kernels {
+        match vm::prepare(kernel) {
+            Ok(()) => ready.push(kernel),
+            Err(why) => report.skip(format!("Linux {}: {why:#}", kernel.name())),
+        }
+    }
+    println!("-- QEMU and kernels took {} s", begun.elapsed().as_secs());
+    ready
 }
 
 /// What is put into the machine.
@@ -121,7 +145,8 @@ impl Programs {
         let chaos = cargo::build_chaos(&session.root, session.object.as_deref())?;
         let mut command = session.cargo("test");
         let built = cargo::executables(command.args(["--locked", "--no-run", "--package", "chaos-tests"]))?;
-        let tests: Vec<_> = built.into_iter().filter(|built| built.kind == "test").collect();
+        // Its library needs tools and files that are not there.
+        let tests: Vec<_> = built.into_iter().filter(|built| built.is_test && built.kind != "lib").collect();
         let beside =
             tests.first().and_then(|test| test.path.parent()?.parent()).context("no test was built")?;
         let helpers = HELPERS.map(|name| beside.join(name)).to_vec();
@@ -131,20 +156,20 @@ impl Programs {
         Ok(Self { chaos, helpers, tests, folder: session.root.join("tests") })
     }
 
-    /// Runs them on a kernel, in one machine.
-    fn run(&self, kernel: Kernel, full: bool, report: &mut Report) -> Result<()> {
+    /// Runs them on a kernel, in one machine, for as long as is `left` at most.
+    fn run(&self, kernel: Kernel, full: bool, left: Duration, report: &mut Report) -> Result<()> {
         let script = if full { self.everything(report)? } else { self.some()? };
+        let limit = Duration::from_secs(script.limit.into()).min(left);
+        ensure!(limit.as_secs() > 0, "not begun: the kernels before it took all of {} s", LIMIT.as_secs());
         let mut command = Command::new(std::env::current_exe()?);
-        let limit = Duration::from_secs(script.limit.into());
         command.args(["vm", "--kernel", kernel.name(), "--memory", &MEMORY_MIB.to_string()]);
-        command.args(["--limit", &script.limit.to_string()]).arg("--chaos").arg(&self.chaos);
+        command.args(["--limit", &limit.as_secs().to_string()]).arg("--chaos").arg(&self.chaos);
         for program in self.helpers.iter().map(PathBuf::as_path).chain(script.programs) {
             command.arg("--with").arg(program);
         }
         command.args(["--", "sh", "-c", &script.text]);
-        // The machine has its own limit; this one is for what is before and after it.
-        let patience = limit + Duration::from_mins(10);
-        libtest::run(report, &format!("Linux {}", kernel.name()), &mut command, patience);
+        // The machine has its own limits; this one is for all that is around it.
+        libtest::run(report, &format!("Linux {}", kernel.name()), &mut command, limit + AROUND);
         Ok(())
     }
 

@@ -120,6 +120,11 @@ fn configuration(folder: &Path, suites: &[&str], installed: Installed) -> String
         ("APT::Default-Release", suites.last().copied().unwrap_or_default().to_owned()),
         // Its user may not reach the folder.
         ("APT::Sandbox::User", "root".to_owned()),
+        // A mirror that does not answer must not hold up what can do without it.
+        ("Acquire::http::Timeout", "20".to_owned()),
+        ("Acquire::https::Timeout", "20".to_owned()),
+        ("Acquire::Retries", "2".to_owned()),
+        ("APT::Update::Error-Mode", "any".to_owned()),
         ("Acquire::Languages", "none".to_owned()),
         ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
         // The lock of dpkg, which nothing is changed under.

@@ -73,6 +73,7 @@ impl Machine<'_> {
             let ended = running.child.try_wait()?;
             if up.is_none() && status.starts_with("up\n") {
                 up = Some(Instant::now());
+                eprintln!("the machine came up in {} s", begun.elapsed().as_secs());
             }
             match (up, ended) {
                 (Some(_), Some(how)) => {
