@@ -47,15 +47,16 @@ impl By {
     /// Delays what leaves end A.
     pub(super) fn arm(self, pair: &Pair, ms: u32) -> Result<Armed<'_>> {
         use armed::Armed as Plain;
-        Ok(match self {
-            Self::Chaos => Armed::Plain(Plain::chaos(pair, &format!("--delay {ms}ms"))?),
-            Self::Netem => Armed::Plain(Plain::qdisc(pair, &netem(ms))?),
-            Self::Fq => {
-                let qdisc = Plain::qdisc(pair, FQ)?;
-                Armed::Plain(qdisc.with(Naive::delay(&pair.a, "va", ms).context(self.name())?))
+        let plain = match self {
+            Self::Chaos => Plain::chaos(pair, &format!("--delay {ms}ms"))?,
+            Self::Netem => Plain::qdisc(pair, &netem(ms))?,
+            Self::Fq => Plain::qdisc(pair, FQ)?.with(Naive::delay(&pair.a, "va", ms).context(self.name())?),
+            Self::Line(how) => {
+                let line = Line::new(&pair.a, "va", ms, how).context(self.name())?;
+                return Ok(Armed { plain: Plain::default(), line: Some(line) });
             }
-            Self::Line(how) => Armed::Line(Line::new(&pair.a, "va", ms, how).context(self.name())?),
-        })
+        };
+        Ok(Armed { plain, line: None })
     }
 }
 
@@ -64,17 +65,14 @@ fn netem(ms: u32) -> String {
 }
 
 /// What has to go afterwards.
-pub(super) enum Armed<'a> {
-    Plain(armed::Armed),
-    Line(Line<'a>),
+pub(super) struct Armed<'a> {
+    plain: armed::Armed,
+    line: Option<Line<'a>>,
 }
 
 impl Armed<'_> {
     pub(super) fn disarm(self, pair: &Pair) -> Result<()> {
-        match self {
-            Self::Plain(armed) => armed.disarm(pair),
-            // It takes itself away.
-            Self::Line(_) => Ok(()),
-        }
+        drop(self.line);
+        self.plain.disarm(pair)
     }
 }
