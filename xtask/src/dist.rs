@@ -88,10 +88,8 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Built> {
     let target = target();
     ensure!(is_installed(&target), "the target is not installed: `rustup target add {target}`");
     let mut command = cargo::command(root, None, "build");
-    command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos", "--target", &target]);
-    command.args(["--profile", profile.name()]);
-    command
-        .envs(c_compiler(&target))
+    command.args(["--locked", "--package", "chaos-agent", "--bin", "chaos", "--profile", profile.name()]);
+    make_static(&mut command, &target)
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", plain(&target).to_uppercase()), "-Cstrip=symbols");
     let built = cargo::executables(&mut command)?.into_iter().find(|built| built.kind == "bin");
     let path = built.map(|built| built.path).context("cargo built no `chaos`")?;
@@ -100,6 +98,11 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Built> {
     let said = process::capture(Command::new(&path).arg("--version"))?;
     ensure!(said.starts_with("chaos "), "`chaos --version` says `{}`", said.trim());
     Ok(Built { path, bytes: bytes.len() as u64 })
+}
+
+/// Has a command of cargo's build static programs.
+pub(crate) fn make_static<'c>(command: &'c mut Command, target: &str) -> &'c mut Command {
+    command.args(["--target", target]).envs(c_compiler(target))
 }
 
 /// A target as Cargo and cc have it in names of variables, but for the case.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Session, libtest, report::Report};
 use crate::{
-    cargo, process,
+    cargo, dist, process,
     vm::{self, Kernel},
 };
 
@@ -141,10 +141,26 @@ struct Programs {
 }
 
 impl Programs {
+    /// Static ones, as they are shipped, where this machine can build them.
     fn build(session: &Session) -> Result<Self> {
-        let chaos = cargo::build_chaos(&session.root, session.object.as_deref())?;
-        let mut command = session.cargo("test");
-        let built = cargo::executables(command.args(["--locked", "--no-run", "--package", "chaos-tests"]))?;
+        let target = dist::target();
+        let is_static = dist::is_installed(&target);
+        if !is_static {
+            println!(
+                "-- programs take this machine's libraries along; static ones need `rustup target add {target}`"
+            );
+        }
+        let make = |subcommand: &str, what: &[&str]| {
+            let mut command = session.cargo(subcommand);
+            command.arg("--locked").args(what);
+            if is_static {
+                dist::make_static(&mut command, &target);
+            }
+            cargo::executables(&mut command)
+        };
+        let chaos = make("build", &["--package", "chaos-agent", "--bin", "chaos"])?;
+        let chaos = chaos.into_iter().find(|built| built.kind == "bin").context("cargo built no `chaos`")?;
+        let built = make("test", &["--no-run", "--package", "chaos-tests"])?;
         // Its library needs tools and files that are not there.
         let tests: Vec<_> = built.into_iter().filter(|built| built.is_test && built.kind != "lib").collect();
         let beside =
@@ -153,7 +169,7 @@ impl Programs {
         if let Some(missing) = helpers.iter().find(|path| !path.is_file()) {
             bail!("{} was not built with the tests", missing.display());
         }
-        Ok(Self { chaos, helpers, tests, folder: session.root.join("tests") })
+        Ok(Self { chaos: chaos.path, helpers, tests, folder: session.root.join("tests") })
     }
 
     /// Runs them on a kernel, in one machine, for as long as is `left` at most.

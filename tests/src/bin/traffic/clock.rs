@@ -11,9 +11,10 @@ use nix::{
 /// Lets us run as soon as we can (`SCHED_FIFO`, the lowest real-time priority), where that is permitted: what
 /// else runs on this machine is not to be measured. For parts that mostly wait.
 pub(crate) fn prefer() {
-    let parameter = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel reads one sched_param at the pointer, which lives until the call returns.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
+    // musl's function of this name only says that it does not exist; the kernel takes a plain integer.
+    let priority: libc::c_int = 1;
+    // SAFETY: the kernel reads one `struct sched_param` (an `int`) at the pointer, which lives until the call returns.
+    let _ = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, &raw const priority) };
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
