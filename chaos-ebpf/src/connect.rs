@@ -8,7 +8,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
 use chaos_common::{
-    abi::{BANKS, CONNECTS_MAX, Connect, Count, Direction, FlowKey, Rule, RuleState, control},
+    abi::{BANKS, CONNECTS_MAX, Connect, Count, Direction, FlowKey, HOOKED_ALL, Rule, RuleState, control},
     connect::{Call, Rules, Scan, class_of, destination, judge, look},
     env::{Env, Word},
     packet::{Addr, Class},
@@ -18,8 +18,8 @@ use chaos_common::{
 use crate::{
     events,
     frame::Skb,
-    globals::CHAOS_CGROUP,
     maps::{CHAOS_CONNECT, CHAOS_CONTROL, CHAOS_COUNTERS},
+    source,
     world::Tables,
 };
 
@@ -120,9 +120,10 @@ impl Rules for Called {
 #[inline(never)]
 extern "C" fn chaos_connect(netns: u64, high: u64, low: u64, rest: u64, scan: u64) -> u64 {
     let index = (rest >> 24) as u32 & (CONNECTS_MAX as u32 - 1);
+    let Some(hooked) = source::hooked() else { return Scan::END.0 };
     let call = Call {
         netns,
-        cgroup: CHAOS_CGROUP.load(),
+        cgroup: if hooked == HOOKED_ALL { 0 } else { hooked },
         peer: [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32],
         port: rest as u16,
         class: Class((rest >> 16) as u8),

@@ -15,10 +15,6 @@ pub(crate) static CHAOS_TAG: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static CHAOS_CAPACITY: Global<u32> = Global::new(256);
 
-/// Target cgroup whose sockets the owner hooks of this instance book.
-#[unsafe(no_mangle)]
-pub(crate) static CHAOS_CGROUP: Global<u64> = Global::new(0);
-
 /// 1 = clock, random word and cgroups come from a map (see `source`).
 #[unsafe(no_mangle)]
 pub(crate) static CHAOS_TESTING: Global<u32> = Global::new(0);

@@ -1,5 +1,7 @@
 //! Every map, and who writes it. All but the first are shared by the program instances of one agent.
 
+#[expect(deprecated, reason = "what replaces it is not in Linux 6.1")]
+use aya_ebpf::maps::CgroupStorage;
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
@@ -83,6 +85,11 @@ pub(crate) static CHAOS_NETS6: LpmTrie<[u32; 5], u32> = LpmTrie::with_max_entrie
 /// Target cgroups. Written by the agent, in the bank that is not read.
 #[map]
 pub(crate) static CHAOS_CGROUPS: HashMap<CgroupKey, CgroupSets> = HashMap::with_max_entries(2048, 0);
+
+/// The target cgroup that a hook is on, by that cgroup and the kind of hook. Written by the agent once it is attached.
+#[expect(deprecated, reason = "what replaces it is not in Linux 6.1")]
+#[map]
+pub(crate) static CHAOS_HOOKED: CgroupStorage<u64> = CgroupStorage::new();
 
 /// What rules remember, by slot. The agent writes leases, the programs the rest, atomically.
 #[map]

@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use chaos_common::{
-    abi::{Direction, Flow, FlowKey, Header, Owner},
+    abi::{Direction, Flow, FlowKey, Header, Owner, UDP_IDLE_NS},
     job::Job,
     judge::opens_connection,
     lookup::{flow_key, has_flow, symmetric},
@@ -18,15 +18,12 @@ use chaos_common::{
 
 use crate::{
     gate,
-    globals::CHAOS_CGROUP,
     maps::{CHAOS_FLOWS, CHAOS_OWNERS, CHAOS_SOCKETS},
     source,
     world::Tables,
 };
 
 const PROTO_TCP: u32 = 6;
-/// A UDP flow idle for this long begins anew.
-const UDP_IDLE_NS: u64 = 30_000_000_000;
 
 /// The conversation's owner: booked whole, or by local address and port, or by port alone.
 #[inline(never)]
@@ -118,6 +115,7 @@ pub(crate) fn track_flow(job: &Job) {
 /// A socket of the cgroup has bound: it owns the port.
 #[inline(always)]
 pub(crate) fn bound(ctx: &SockContext, local: Addr) {
+    let Some(cgroup) = source::hooked() else { return };
     let sock = ctx.sock;
     // SAFETY: the kernel passes a valid context; the verifier checks the access.
     let port = unsafe { (*sock).src_port };
@@ -133,7 +131,7 @@ pub(crate) fn bound(ctx: &SockContext, local: Addr) {
     // SAFETY: see `find`.
     let taken = unsafe { CHAOS_OWNERS.get(key) }.is_some_and(|owner| owner.cookie == cookie);
     if !taken {
-        book(&key, Owner { cgroup: CHAOS_CGROUP.load(), cookie });
+        book(&key, Owner { cgroup, cookie });
     }
 }
 

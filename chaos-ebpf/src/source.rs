@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use chaos_common::abi::TestInput;
 
-use crate::{frame::Skb, globals::CHAOS_TESTING};
+use crate::{frame::Skb, globals::CHAOS_TESTING, maps::CHAOS_HOOKED};
 
 /// What the next test run shall see. Written by the test.
 #[map]
@@ -86,4 +86,12 @@ pub(crate) fn has_cgroup(skb: Skb) -> bool {
         // SAFETY: the kernel passes a valid context.
         None => unsafe { bpf_skb_cgroup_id(skb.0) != 0 },
     }
+}
+
+/// The cgroup that the hook which is running is on; none = it was not told yet.
+#[inline(always)]
+pub(crate) fn hooked() -> Option<u64> {
+    // SAFETY: aligned memory of this hook for as long as it runs; written whole by the agent, so read whole.
+    let id = unsafe { CHAOS_HOOKED.get_ptr_mut().read_volatile() };
+    if id == 0 { None } else { Some(id) }
 }

@@ -1,10 +1,13 @@
 //! Partitions as a real redis and its clients see them.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use chaos_tests::{
-    api::both_ways,
+    api::{Agent, both_ways},
     chaos::{self, Chaos},
     lab::{
         alone,
@@ -16,6 +19,7 @@ use chaos_tests::{
     redis::{self, Client},
     require_root, require_tools,
 };
+use serde_json::json;
 
 /// How long an answer may take where nothing is in the way.
 const SOON: Duration = Duration::from_secs(2);
@@ -177,6 +181,39 @@ fn new_and_established_connections_are_told_apart() {
     asked_in_vain(&mut older);
     Client::connect(&pair.a, REDIS, SOON).unwrap().ping(SOON).unwrap();
     chaos.stop().unwrap();
+}
+
+/// A conversation that a rule takes for a new one stays one, also when another rule asks which there are.
+#[test]
+fn a_new_conversation_stays_one_when_another_rule_comes() {
+    require_root!();
+    let pair = Pair::new().unwrap();
+    let agent = Agent::start("").unwrap();
+    let new_ones = |port: u16| {
+        let conditions = json!({"connections": "new", "proto": "udp", "peer_port": port});
+        json!({"target": format!("netns:{}", pair.a.name()), "faults": {"partition": true}, "match": conditions,
+            "duration": "1m"})
+    };
+    let receiver = pair.b.enter(|| UdpSocket::bind((B4, 5400))).unwrap().unwrap();
+    receiver.set_read_timeout(Some(BLOCKED)).unwrap();
+    let connect = || {
+        let socket = UdpSocket::bind((A4, 0))?;
+        socket.connect((B4, 5400)).map(|()| socket)
+    };
+    let older = pair.a.enter(connect).unwrap().unwrap();
+    older.send(b"older").unwrap();
+    let is_cut = |socket: &UdpSocket| {
+        socket.send(b"?").unwrap();
+        receiver.recv(&mut [0; 9]).is_err()
+    };
+    receiver.recv(&mut [0; 9]).unwrap();
+
+    agent.set(&new_ones(5400)).unwrap();
+    let newer = pair.a.enter(connect).unwrap().unwrap();
+    assert!(is_cut(&newer) && !is_cut(&older));
+    agent.set(&new_ones(5401)).unwrap();
+    assert!(is_cut(&newer) && !is_cut(&older));
+    agent.stop().unwrap();
 }
 
 /// A partition whose time is over ends by itself, also while nobody stops it.

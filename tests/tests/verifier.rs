@@ -33,7 +33,7 @@ fn every_program_loads_within_its_budget() {
     known.sort_unstable();
     all.sort_unstable();
     assert_eq!(known, all, "every program has a budget");
-    let mut ebpf = Object::new(1, 0).unwrap().instance(1, 1).unwrap();
+    let mut ebpf = Object::new(1, 0).unwrap().instance(1).unwrap();
     for (name, budget) in BUDGETS {
         let program = ebpf.program_mut(name).unwrap();
         load(program).unwrap_or_else(|error| panic!("{name} does not load: {error}"));

@@ -35,7 +35,7 @@ pub struct Spare {
 impl Spare {
     /// Loads the classifiers, and with `wire` what a normaliser needs.
     pub fn load(object: &Object, wire: bool) -> Result<Self, DatapathError> {
-        let mut ebpf = object.instance(0, 0)?;
+        let mut ebpf = object.instance(0)?;
         let normaliser: &[&str] = if wire { &NORMALISER } else { &[] };
         let names: Vec<&str> = CLASSIFIERS.iter().map(|(name, _)| *name).chain(normaliser.to_vec()).collect();
         load_together(&mut ebpf, &names)?;

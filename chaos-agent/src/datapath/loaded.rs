@@ -26,7 +26,7 @@ impl Loaded {
     /// What the kernel refuses.
     pub fn new(tag: u32, log_level: u8, sizes: Sizes) -> Result<Self, DatapathError> {
         let object = Arc::new(Object::new(tag, log_level)?.with_sizes(sizes));
-        let mut ebpf = object.instance(0, 0)?;
+        let mut ebpf = object.instance(0)?;
         // All that this instance will ever need: once its tables are taken out it can load nothing more.
         let [bounce, back] = NORMALISER;
         load_together(&mut ebpf, &[CORE, EGRESS, INGRESS, bounce, back, DUE])?;

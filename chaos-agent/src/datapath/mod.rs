@@ -21,8 +21,8 @@ mod telemetry;
 
 pub(crate) use attach::has_tcx;
 pub use attach::{AttachMode, Attached, How};
-pub use cgroup_hooks::CgroupHooks;
 pub(crate) use cgroup_hooks::can_refuse;
+pub use cgroup_hooks::{CgroupHooks, ConnectHooks, OwnerHooks};
 pub use error::DatapathError;
 pub use instance::{Instance, InstanceSpec, Spare};
 pub use lever::disarm_all;

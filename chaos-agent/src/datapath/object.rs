@@ -33,7 +33,7 @@ pub const PROGRAMS: [&str; 11] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 33] = [
+pub(super) const SHARED: [&str; 34] = [
     "CHAOS_CONTROL",
     "CHAOS_CORE",
     "CHAOS_GATES",
@@ -48,6 +48,7 @@ pub(super) const SHARED: [&str; 33] = [
     "CHAOS_NETS4",
     "CHAOS_NETS6",
     "CHAOS_CGROUPS",
+    "CHAOS_HOOKED",
     "CHAOS_STATES",
     "CHAOS_COUNTERS",
     "CHAOS_OWNERS",
@@ -107,13 +108,12 @@ impl Object {
 
     /// The tables that all instances share; call it once, before the first instance.
     pub fn maps(&self, with_log: bool) -> Result<Maps, DatapathError> {
-        Maps::take(&mut self.instance(0, 0)?, with_log)
+        Maps::take(&mut self.instance(0)?, with_log)
     }
 
-    /// Loads an instance for the namespace of this cookie, whose owner hooks book for `cgroup`.
-    pub fn instance(&self, netns: u64, cgroup: u64) -> Result<Ebpf, DatapathError> {
+    /// Loads an instance for the namespace of this cookie.
+    pub fn instance(&self, netns: u64) -> Result<Ebpf, DatapathError> {
         allow_memory();
-        let cgroup = u64::to_ne_bytes(cgroup);
         let mut loader = loader();
         loader
             .verifier_log_level(VerifierLogLevel::STATS)
@@ -121,7 +121,6 @@ impl Object {
             .override_global("CHAOS_ABI", lasting(&ABI_VERSION.to_ne_bytes()), true)
             .override_global("CHAOS_TAG", lasting(&self.tag.to_ne_bytes()), true)
             .override_global("CHAOS_CAPACITY", lasting(&self.sizes.rules().to_ne_bytes()), true)
-            .override_global("CHAOS_CGROUP", lasting(&cgroup), true)
             .override_global("CHAOS_TESTING", lasting(&u32::from(self.testing).to_ne_bytes()), true);
         for (name, entries) in self.sizes.tables() {
             loader.map_max_entries(name, entries);
@@ -148,8 +147,7 @@ fn loader() -> MutexGuard<'static, EbpfLoader<'static>> {
     LOADER.get_or_init(make).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A constant's bytes for the loader, which lives as long as the process. Each value is kept once: there are few
-/// but the cgroups of targets, and those have eight bytes each.
+/// A constant's bytes for the loader, which lives as long as the process. Each value is kept once, and there are few.
 fn lasting(bytes: &[u8]) -> &'static [u8] {
     static KEPT: Mutex<BTreeMap<Vec<u8>, &'static [u8]>> = Mutex::new(BTreeMap::new());
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +176,7 @@ fn allow_memory() {
 /// (`verified_insns`, Linux 5.16; 0 before).
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other of thirty kinds is as wrong")]
 pub fn instructions(object: &Object) -> Result<Vec<(String, u32)>, DatapathError> {
-    let mut ebpf = object.instance(0, 0)?;
+    let mut ebpf = object.instance(0)?;
     let mut counts = Vec::new();
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
@@ -204,8 +202,7 @@ mod tests {
     use super::*;
 
     /// Constants, and the tables of one instance or of a test.
-    const OWN: [&str; 7] =
-        [NETNS, "CHAOS_TEST", "CHAOS_ABI", "CHAOS_TAG", "CHAOS_CAPACITY", "CHAOS_CGROUP", "CHAOS_TESTING"];
+    const OWN: [&str; 6] = [NETNS, "CHAOS_TEST", "CHAOS_ABI", "CHAOS_TAG", "CHAOS_CAPACITY", "CHAOS_TESTING"];
 
     /// A table that is not shared stays empty in every instance but the first.
     #[test]

@@ -206,10 +206,9 @@ impl Engine {
             self.owners.clear();
         } else if let Some(hierarchy) = &self.hierarchy {
             events = self.owners.follow(&self.object, hierarchy, cgroups);
-            for site in self.sites.values() {
-                let place = (site.instance.netns(), site.instance.cookie());
-                owners::seed(&mut self.maps, hierarchy, cgroups, place)?;
-            }
+            let places: Vec<_> =
+                self.sites.values().map(|site| (site.instance.netns(), site.instance.cookie())).collect();
+            self.owners.seed(&mut self.maps, hierarchy, cgroups, &places)?;
         }
         if used & dims::FLOWS != 0 {
             for site in self.sites.values() {

@@ -2,12 +2,12 @@
 //! before the hooks.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
 use chaos_common::{
-    abi::{Flow, FlowKey, Owner},
+    abi::{Flow, FlowKey, Owner, UDP_IDLE_NS},
     compile::{CgroupInput, addr_of},
     lookup::symmetric,
 };
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cgroup::{CgroupRef, Hierarchy},
-    datapath::{CgroupHooks, Maps, Object},
+    datapath::{Maps, Object, OwnerHooks},
     net::{
         Netlink,
         sockets::{self, Socket, State, Transport},
@@ -27,10 +27,12 @@ use crate::{
     targets::subtree_ids,
 };
 
-/// Hooks on target cgroups, by id.
+/// Hooks on target cgroups.
 #[derive(Default)]
 pub(super) struct Owners {
-    hooks: BTreeMap<u64, CgroupHooks>,
+    hooks: OwnerHooks,
+    /// Namespaces, by cookie, where all that these cgroups had before their hooks is booked.
+    seeded: BTreeSet<u64>,
 }
 
 /// The target cgroups with their ancestors, as the compiler takes them.
@@ -53,17 +55,16 @@ impl Owners {
         hierarchy: &Hierarchy,
         cgroups: &BTreeMap<u64, CgroupRef>,
     ) -> Vec<Event> {
-        self.hooks.retain(|id, _| cgroups.contains_key(id));
+        self.hooks.retain(|id| cgroups.contains_key(&id));
         let mut events = Vec::new();
         for cgroup in cgroups.values() {
-            if self.hooks.contains_key(&cgroup.id) {
+            if self.hooks.contains(cgroup.id) {
                 continue;
             }
+            self.seeded.clear();
             let Ok(directory) = hierarchy.directory(&cgroup.path) else { continue };
-            match CgroupHooks::owners(object, cgroup.id, &directory) {
-                Ok(hooks) => {
-                    self.hooks.insert(cgroup.id, hooks);
-                }
+            match self.hooks.attach(object, cgroup.id, &directory) {
+                Ok(()) => {}
                 // It went away meanwhile; its watcher will say so.
                 Err(_) if !directory.exists() => {}
                 Err(error) => events.push(Event::new(
@@ -80,18 +81,37 @@ impl Owners {
 
     /// Takes every hook off.
     pub(super) fn clear(&mut self) {
-        self.hooks.clear();
+        self.hooks.retain(|_| false);
+        self.seeded.clear();
+    }
+
+    /// Books the sockets that target cgroups had before their hooks, in these namespaces. What was booked is not read
+    /// again: hooks and leaving packets keep it up to date.
+    pub(super) fn seed(
+        &mut self,
+        maps: &mut Maps,
+        hierarchy: &Hierarchy,
+        cgroups: &BTreeMap<u64, CgroupRef>,
+        places: &[(&Netns, u64)],
+    ) -> Result<(), EngineError> {
+        let new: Vec<_> = places.iter().filter(|(_, cookie)| !self.seeded.contains(cookie)).collect();
+        if !new.is_empty() {
+            let owner_of = deepest(hierarchy, cgroups);
+            for (netns, cookie) in new {
+                book(maps, &owner_of, (netns, *cookie))?;
+            }
+        }
+        self.seeded = places.iter().map(|(_, cookie)| *cookie).collect();
+        Ok(())
     }
 }
 
-/// Books the sockets that target cgroups have now, in one namespace.
-pub(super) fn seed(
+/// Books what target cgroups have now, in one namespace.
+fn book(
     maps: &mut Maps,
-    hierarchy: &Hierarchy,
-    cgroups: &BTreeMap<u64, CgroupRef>,
+    owner_of: &HashMap<u64, u64>,
     (netns, cookie): (&Netns, u64),
 ) -> Result<(), EngineError> {
-    let owner_of = deepest(hierarchy, cgroups);
     for socket in list(netns)? {
         let Some(cgroup) = socket.cgroup.and_then(|id| owner_of.get(&id)) else { continue };
         let owner = Owner { cgroup: *cgroup, cookie: socket.cookie };
@@ -103,12 +123,18 @@ pub(super) fn seed(
     Ok(())
 }
 
-/// Notes the UDP conversations that are there already, so that they are not taken for new ones.
+/// Notes the UDP conversations that are there already, so that they are not taken for new ones. One that is known keeps
+/// the time of its beginning, which other rules go by, unless it has been silent for so long that it would begin anew.
 pub(super) fn seed_flows(maps: &mut Maps, (netns, cookie): (&Netns, u64)) -> Result<(), EngineError> {
-    let flow = Flow { first_seen_ns: 0, last_seen_ns: boot_ns() };
+    let now_ns = boot_ns();
+    let flow = Flow { first_seen_ns: 0, last_seen_ns: now_ns };
     let known = list(netns)?.into_iter().filter(|s| s.transport == Transport::Udp && s.has_peer());
     for socket in known {
-        let _ = maps.flows.insert(symmetric(&conversation(&socket, cookie)), flow, 0);
+        let key = symmetric(&conversation(&socket, cookie));
+        let is_fresh = |flow: Flow| now_ns.saturating_sub(flow.last_seen_ns) < UDP_IDLE_NS;
+        if !maps.flows.get(&key, 0).is_ok_and(is_fresh) {
+            let _ = maps.flows.insert(key, flow, 0);
+        }
     }
     Ok(())
 }

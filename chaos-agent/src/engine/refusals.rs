@@ -11,17 +11,17 @@ use chaos_common::compile::{ConnectPlace, Tables};
 use super::types::EngineError;
 use crate::{
     cgroup::{CgroupError, CgroupRef, Hierarchy},
-    datapath::{CgroupHooks, DatapathError, Object, can_refuse},
+    datapath::{ConnectHooks, DatapathError, Object, can_refuse},
     spec::RuleSpec,
 };
 
 /// The hook of whoever calls, in whatever cgroup.
 const ROOT: u64 = 0;
 
-/// Hooks by the cgroup whose callers they answer; [`ROOT`] = all.
+/// Hooks on the cgroups whose callers they answer; [`ROOT`] = all.
 #[derive(Default)]
 pub(super) struct Refusals {
-    hooks: BTreeMap<u64, CgroupHooks>,
+    hooks: ConnectHooks,
 }
 
 impl Refusals {
@@ -37,7 +37,7 @@ impl Refusals {
         cgroups: &BTreeMap<u64, CgroupRef>,
         tables: &Tables,
     ) -> Result<(), EngineError> {
-        let new: Vec<u64> = wanted(tables).filter(|id| !self.hooks.contains_key(id)).collect();
+        let new: Vec<u64> = wanted(tables).filter(|id| !self.hooks.contains(*id)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -49,10 +49,8 @@ impl Refusals {
         let hierarchy = hierarchy.ok_or_else(|| refused(&CgroupError::NotMounted))?;
         for id in new {
             let Some(directory) = directory(hierarchy, cgroups, id)? else { continue };
-            match CgroupHooks::connects(object, id, &directory) {
-                Ok(hooks) => {
-                    self.hooks.insert(id, hooks);
-                }
+            match self.hooks.attach(object, id, &directory) {
+                Ok(()) => {}
                 Err(DatapathError::Io { .. } | DatapathError::Attach { .. }) if !directory.exists() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -63,7 +61,7 @@ impl Refusals {
     /// Takes hooks off where the tables that are armed now need none.
     pub(super) fn release(&mut self, tables: &Tables) {
         let wanted: BTreeSet<u64> = wanted(tables).collect();
-        self.hooks.retain(|id, _| wanted.contains(id));
+        self.hooks.retain(|id| wanted.contains(&id));
     }
 }
 

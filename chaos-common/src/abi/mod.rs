@@ -37,6 +37,10 @@ pub const BANKS: u32 = 4;
 pub const PORTS: u32 = 65_536;
 /// Entries of [`Connect`] that a bank holds; they are looked at one by one.
 pub const CONNECTS_MAX: usize = 256;
+/// A UDP flow idle for this long begins anew, nanoseconds.
+pub const UDP_IDLE_NS: u64 = 30_000_000_000;
+/// What a hook is told that is for whoever calls, in whatever cgroup; 0 = not told yet.
+pub const HOOKED_ALL: u64 = u64::MAX;
 /// An interface index that no interface has: redirecting there drops without telling the sender
 /// (`NET_XMIT_DROP` from `TC_ACT_SHOT` at egress would; `net/core/filter.c`, Linux 6.1 to 6.18).
 pub const BLACKHOLE_IFINDEX: u32 = 0x7fff_fff0;

@@ -2,6 +2,7 @@
 
 mod damage;
 mod dns;
+mod hold;
 mod reset;
 mod unreachable;
 mod way;
@@ -29,7 +30,7 @@ pub(crate) fn apply(skb: Skb, job: &mut Job) -> i32 {
         corrupt_by,
         mark_by,
         hold_by,
-        // How it waits: read by `way::hold`.
+        // How it waits: read by `hold::hold`.
         hold_slot: _,
         flags: _,
         queue_ns: _,
@@ -103,10 +104,10 @@ effect!(
 );
 effect!(
     /// Sends the packet into the delay line.
-    chaos_hold(skb, copies) -> job: match way::hold(skb, job, copies != 0) {
+    chaos_hold(skb, copies) -> job: match hold::hold(skb, job, copies != 0) {
         Ok(action) => action,
         Err(Error::Line) => {
-            way::pass_unheld(job);
+            hold::pass_unheld(job);
             way::forth(skb, job)
         }
         Err(_) => way::vanish(job),

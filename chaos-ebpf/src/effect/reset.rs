@@ -7,7 +7,10 @@ use chaos_common::{
     segment::{self, Ends, Reset},
 };
 
-use super::way::{back, copy_back, forth, hold};
+use super::{
+    hold::hold,
+    way::{back, copy_back, forth},
+};
 use crate::{error::Error, frame::Skb};
 
 const PROTO_TCP: u32 = 6;

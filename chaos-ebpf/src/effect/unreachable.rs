@@ -11,7 +11,10 @@ use chaos_common::{
     verdict::answers,
 };
 
-use super::way::{MAC_HEADER_LEN, answer, vanish};
+use super::{
+    hold::answer,
+    way::{MAC_HEADER_LEN, vanish},
+};
 use crate::{error::Error, frame::Skb, maps::CHAOS_SCRATCH};
 
 const PROTO_ICMP: u32 = 1;

@@ -7,23 +7,14 @@ use aya_ebpf::{
     },
 };
 use chaos_common::{
-    abi::{BLACKHOLE_IFINDEX, Count, Direction, Intern, control, device_flags, intern_flags},
+    abi::{BLACKHOLE_IFINDEX, Direction, Intern, device_flags, intern_flags},
     dns::DOCKER,
-    env::{Env as _, mix},
+    env::mix,
     job::{Job, job_flags},
-    packet::{Bytes as _, Class, unmapped},
-    verdict::verdict_flags,
-    world::World as _,
+    packet::{Bytes as _, unmapped},
 };
 
-use crate::{
-    error::Error,
-    frame::Skb,
-    globals::CHAOS_TAG,
-    maps::{CHAOS_CONTROL, CHAOS_INTERN, CHAOS_STATES},
-    source,
-    world::Tables,
-};
+use crate::{error::Error, frame::Skb, globals::CHAOS_TAG, maps::CHAOS_INTERN};
 
 const ETHERTYPE_OFFSET: u32 = 12;
 const ETH_IPV4: u16 = 0x0800_u16.to_be();
@@ -38,16 +29,6 @@ const PACKET_OTHERHOST: u32 = 3;
 pub(crate) const MAC_HEADER_LEN: u32 = 14;
 /// Places tried when two entries want the same number.
 const INTERN_PROBES: u32 = 4;
-/// The line's thread gives a sign of life every 20 ms.
-const HEARTBEAT_NS: u64 = 500_000_000;
-/// A sender's own departure time further ahead than this is not one.
-const AHEAD_NS: u64 = 1_000_000_000;
-/// Bits of a frame's release time; the rule's slot and the drain bit are above.
-const TIME_MASK: u64 = (1 << 48) - 1;
-const DRAIN_BIT: u64 = 1 << 63;
-const PACED_BIT: u64 = 1 << 60;
-const INGRESS_BIT: u64 = 1 << 61;
-
 /// Passes to the next program of the chain (`TCX_NEXT`), never `TC_ACT_OK`, which would end it.
 pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
 
@@ -73,13 +54,13 @@ pub(crate) fn begin_way(skb: Skb, job: &mut Job) {
 }
 
 #[inline(always)]
-fn is(job: &Job, flag: u32) -> bool {
+pub(super) fn is(job: &Job, flag: u32) -> bool {
     job.way_flags & flag != 0
 }
 
 /// It comes from a private device, where it left its own.
 #[inline(always)]
-fn is_away(job: &Job) -> bool {
+pub(super) fn is_away(job: &Job) -> bool {
     job.has(job_flags::AWAY)
 }
 
@@ -116,7 +97,7 @@ pub(crate) fn back(skb: Skb, job: &Job) -> i32 {
 
 /// The same device, the other direction; on loopback there is but one.
 #[inline(always)]
-fn turned(job: &Job) -> u32 {
+pub(super) fn turned(job: &Job) -> u32 {
     let flags = job.way_flags;
     if flags & intern_flags::LOOPBACK == 0 {
         return flags ^ intern_flags::INGRESS;
@@ -252,7 +233,7 @@ pub(crate) fn normalise(skb: Skb, job: &mut Job) -> Result<i32, Error> {
 
 /// Gives the packet the number under which it is known in private devices, and a MAC header if it has none.
 #[inline(always)]
-fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
+pub(super) fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
     let l3 = is(job, intern_flags::L3);
     let macs = if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Normaliser)? };
     let entry =
@@ -265,102 +246,13 @@ fn depart(skb: Skb, job: &mut Job) -> Result<(), Error> {
 }
 
 #[inline(always)]
-fn put(skb: Skb, words: [u32; 3]) -> Result<(), Error> {
+pub(super) fn put(skb: Skb, words: [u32; 3]) -> Result<(), Error> {
     skb.put(0, &words).ok_or(Error::Normaliser)
-}
-
-/// Sends the packet into the delay line, and a copy if asked.
-#[inline(always)]
-pub(crate) fn hold(skb: Skb, job: &mut Job, copies: bool) -> Result<i32, Error> {
-    let now = line_is_served(job)?;
-    let mut start = now;
-    if !is_away(job) && job.packet.class == Class::TCP && !is(job, intern_flags::INGRESS) {
-        // What the sender paces leaves the line no earlier than it would have left (`tcp_update_skb_after_send`).
-        let own = skb.tstamp();
-        if own > now && own.wrapping_sub(now) < AHEAD_NS && !source::is_test() {
-            start = own;
-        }
-    }
-    if !is_away(job) {
-        depart(skb, job).map_err(|_| Error::Line)?;
-    }
-    wait(skb, job, start, copies)
-}
-
-/// Sends an answer back, after the time for which its packet would have waited. Where nothing waits, at once.
-#[inline(always)]
-pub(crate) fn answer(skb: Skb, job: &mut Job) -> i32 {
-    if job.verdict.hold_by == 0 {
-        return back(skb, job);
-    }
-    hold_answer(skb, job).unwrap_or_else(|_| back(skb, job))
-}
-
-#[inline(always)]
-fn hold_answer(skb: Skb, job: &mut Job) -> Result<i32, Error> {
-    let now = line_is_served(job)?;
-    let l3 = is(job, intern_flags::L3);
-    let entry = Intern {
-        macs: if l3 { [0; 3] } else { skb.raw::<u32, 3>(0).ok_or(Error::Line)? },
-        ifindex: job.way_ifindex,
-        mark: skb.mark(),
-        flags: turned(job) | intern_flags::ANSWER,
-        netns: job.netns,
-    };
-    job.intern = intern(&entry)?;
-    if l3 && !is_away(job) {
-        add_mac_header(skb)?;
-    }
-    wait(skb, job, now, false)
-}
-
-/// The clock, if there is a line and somebody who sends on what is in it.
-#[inline(always)]
-fn line_is_served(job: &Job) -> Result<u64, Error> {
-    let now = job.line_ns;
-    let alive = CHAOS_CONTROL.get(control::HEARTBEAT).copied().unwrap_or(0);
-    let stale = now.saturating_sub(alive) > HEARTBEAT_NS && !source::is_test();
-    if job.device.line == 0 || stale { Err(Error::Line) } else { Ok(now) }
-}
-
-/// Writes when and how the packet goes on, and lets it wait until then.
-#[inline(always)]
-fn wait(skb: Skb, job: &Job, start: u64, copies: bool) -> Result<i32, Error> {
-    let mut word = start.saturating_add(job.verdict.delay_ns) & TIME_MASK;
-    word |= u64::from(job.verdict.hold_slot & 0xfff) << 48;
-    if job.verdict.flags & verdict_flags::DRAIN != 0 {
-        word |= DRAIN_BIT;
-    }
-    if job.verdict.flags & verdict_flags::PACED != 0 {
-        word |= PACED_BIT;
-    }
-    if matches!(job.direction(), Direction::Ingress) {
-        word |= INGRESS_BIT;
-    }
-    put(skb, [job.intern, word as u32, (word >> 32) as u32])?;
-    let tables = Tables { skb, bank: job.bank };
-    if let Some(state) = CHAOS_STATES.get(job.verdict.hold_slot) {
-        tables.fetch_add(&state.held, if copies { 2 } else { 1 });
-    }
-    if copies {
-        // SAFETY: the kernel passes a valid context.
-        unsafe { bpf_clone_redirect(skb.0, job.device.line, 0) };
-    }
-    // SAFETY: plain values; the helper only notes them.
-    Ok(unsafe { bpf_redirect(job.device.line, 0) as i32 })
-}
-
-/// Counts a packet that should have waited and passes, because nobody would have sent it on.
-#[inline(always)]
-pub(crate) fn pass_unheld(job: &Job) {
-    let tables = Tables { skb: Skb(core::ptr::null_mut()), bank: job.bank };
-    let Job { size, verdict, .. } = job;
-    tables.count(verdict.hold_slot, job.direction(), Count::Unheld, size.segments, size.bytes);
 }
 
 /// A device without MAC header: the private pair needs one.
 #[inline(always)]
-fn add_mac_header(skb: Skb) -> Result<(), Error> {
+pub(super) fn add_mac_header(skb: Skb) -> Result<(), Error> {
     let first = skb.byte(0).ok_or(Error::Normaliser)?;
     let ethertype: u16 = if first >> 4 == 4 { 0x0800 } else { 0x86dd };
     // SAFETY: the kernel passes a valid context.
@@ -372,7 +264,7 @@ fn add_mac_header(skb: Skb) -> Result<(), Error> {
 
 /// The number under which the entry is found again; one entry serves all its packets.
 #[inline(never)]
-fn intern(entry: &Intern) -> Result<u32, Error> {
+pub(super) fn intern(entry: &Intern) -> Result<u32, Error> {
     let [a, b, c] = entry.macs;
     let place = u64::from(entry.ifindex) << 32 | u64::from(entry.flags);
     let mut hash = mix(entry.netns ^ mix(place));

@@ -101,7 +101,7 @@ impl KernelSide {
         netns.run(&format!("ip link add loop index {LOOPBACK} type veth peer name l"))?;
         netns.run(&format!("ip link add safe index {PROTECTED} type veth peer name s"))?;
         netns.run(&format!("ip link add bare index {TUN} type veth peer name b"))?;
-        let mut ebpf = object.instance(NETNS, 0)?;
+        let mut ebpf = object.instance(NETNS)?;
         for name in ["chaos_egress", "chaos_ingress", EMPTY] {
             classifier(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
         }
