@@ -114,7 +114,8 @@ fn write_plot(path: &Path, document: &Document) -> Result<()> {
 /// Puts table and plot where readers find them.
 fn write(name: &str, kernel: Option<Kernel>, document: &Document) -> Result<()> {
     let root = crate::root();
-    let plot = format!("{PLOTS}/{name}.svg");
+    let asked = kernel.map_or_else(|| name.to_owned(), |kernel| format!("{name} --kernel {}", kernel.name()));
+    let plot = format!("{PLOTS}/{}.svg", asked.replace(" --kernel ", "-"));
     if !document.charts.is_empty() {
         fs::create_dir_all(root.join(PLOTS)).context(PLOTS)?;
         write_plot(&root.join(&plot), document)?;
@@ -122,9 +123,8 @@ fn write(name: &str, kernel: Option<Kernel>, document: &Document) -> Result<()> 
     let file = if name == WHY.0 { WHY.1 } else { FILE };
     let path = root.join(file);
     let committed = fs::read_to_string(&path).context(file)?;
-    let begin = format!("<!-- {name}: written by `cargo xtask bench {name} --write` -->\n");
-    let end = format!("<!-- end of {name} -->\n");
-    let asked = kernel.map_or_else(|| name.to_owned(), |kernel| format!("{name} --kernel {}", kernel.name()));
+    let begin = format!("<!-- {asked}: written by `cargo xtask bench {asked} --write` -->\n");
+    let end = format!("<!-- end of {asked} -->\n");
     let text = document.markdown(&asked, &plot);
     fs::write(&path, between::put(file, &committed, (&begin, &end), &text)?).context(file)
 }

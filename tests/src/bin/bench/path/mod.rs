@@ -9,12 +9,17 @@ mod load;
 mod place;
 mod report;
 
+use std::{net::IpAddr, thread, time::Duration};
+
 use anyhow::{Result, ensure};
 use chaos_tests::bench::{Document, Options};
 
-use load::Load;
+use load::{Load, Reading};
 use place::{DIRECT, Place};
 use report::Row;
+
+/// Before each sample: what was started, ended and freed for it has come to rest.
+const REST: Duration = Duration::from_millis(500);
 
 /// Measures, and shows it.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -45,14 +50,19 @@ fn measure(place: &Place, row: &mut Row, round: usize) -> Result<()> {
         return Ok(());
     }
     let direct_first = round.is_multiple_of(2);
-    let before = direct_first.then(|| row.load.run(place, DIRECT)).transpose()?;
+    let before = direct_first.then(|| sample(place, row, DIRECT)).transpose()?;
     let armed = row.condition.enter(place)?;
-    let under = row.load.run(place, row.condition.to())?;
+    let under = sample(place, row, row.condition.to())?;
     armed.leave()?;
     let direct = match before {
         Some(direct) => direct,
-        None => row.load.run(place, DIRECT)?,
+        None => sample(place, row, DIRECT)?,
     };
     row.add(direct, under);
     Ok(())
+}
+
+fn sample(place: &Place, row: &Row, to: IpAddr) -> Result<Reading> {
+    thread::sleep(REST);
+    row.load.run(place, to)
 }
