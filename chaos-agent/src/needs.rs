@@ -3,7 +3,11 @@
 //! Asked before every fault, so each probe is a system call or two that make nothing; `chaos doctor`
 //! tries the same things out in earnest.
 
-use std::os::fd::AsRawFd as _;
+use std::{
+    os::fd::AsRawFd as _,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use chaos_common::fault::{Faults, Need};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -32,7 +36,7 @@ pub fn check(rule: &RuleSpec) -> Result<(), Refusal> {
     }
     for info in validate::set(rule) {
         for need in info.needs.iter().filter(|need| with_these(&rule.faults, **need)) {
-            if let Outcome::Missing { why, mend } = probe(*need) {
+            if let Some((why, mend)) = missing(*need) {
                 return Err(Refusal {
                     what: format!(
                         "--{} needs {}, which this machine does not have: {why}",
@@ -45,6 +49,29 @@ pub fn check(rule: &RuleSpec) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// What this machine had is not asked for again for so long: a set may have thousands of rules.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// Why this machine does not have it, and what mends that; none = it has, or nobody knows.
+fn missing(need: Need) -> Option<(String, String)> {
+    static KNOWN: Mutex<Vec<(Need, Instant)>> = Mutex::new(Vec::new());
+    // Whoever panicked while it had it, each entry was written whole.
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known().iter().any(|(had, asked)| *had == need && asked.elapsed() < KNOWN_FOR) {
+        return None;
+    }
+    match probe(need) {
+        Outcome::Missing { why, mend } => return Some((why, mend)),
+        Outcome::Ok { .. } => {
+            let mut known = known();
+            known.retain(|(had, _)| *had != need);
+            known.push((need, Instant::now()));
+        }
+        Outcome::Unknown { .. } => {}
+    }
+    None
 }
 
 /// Whether faults with these parameters need it, which of a kind only some may.

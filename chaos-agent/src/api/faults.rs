@@ -1,6 +1,6 @@
 //! `/v1/faults` and the safety lever.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, thread};
 
 use axum::{
     Extension,
@@ -26,6 +26,10 @@ use crate::{
 
 /// How often a change is tried when others change the same fault.
 const TRIES: usize = 5;
+/// As many threads read one list at most; others have requests, too.
+const READERS_MAX: usize = 4;
+/// A thread is worth so many faults at least.
+const SHARE_LEAST: usize = 64;
 
 type Answer = Result<Json<Value>, Problem>;
 /// With faults as they are shown.
@@ -248,18 +252,37 @@ async fn understood(body: Value) -> Result<NewFault, Problem> {
     understood.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the fault failed"))?
 }
 
-/// A list of them, by one thread from the first to the last: thousands may come at once.
+/// A list of them, shared out among the CPUs, because thousands may come at once; the first problem in their order.
 async fn all_understood(list: Vec<Value>) -> Result<Vec<NewFault>, Problem> {
     // It goes when nobody waits for the answer any more.
     let waits = Arc::new(());
-    let is_awaited = Arc::downgrade(&waits);
-    let read = move || {
-        let mut names: HashMap<String, usize> = HashMap::new();
-        let mut news = Vec::new();
-        let awaited = list.iter().enumerate().take_while(|_| is_awaited.strong_count() > 0);
-        for (index, one) in awaited {
-            let fault =
-                body::understand(one).map_err(|problem| problem.within(&format!("/faults/{index}")))?;
+    let read = |list: Vec<Value>| {
+        let is_awaited = Arc::downgrade(&waits);
+        tokio::task::spawn_blocking(move || {
+            let mut understood = Vec::new();
+            for one in list.iter().take_while(|_| is_awaited.strong_count() > 0) {
+                understood.push(body::understand(one));
+                if understood.last().is_some_and(Result::is_err) {
+                    break;
+                }
+            }
+            understood
+        })
+    };
+    let cpus = thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
+    let share = list.len().div_ceil(cpus).max(SHARE_LEAST);
+    let mut rest = list.into_iter().peekable();
+    let mut readers = Vec::new();
+    while rest.peek().is_some() {
+        readers.push(read(rest.by_ref().take(share).collect()));
+    }
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut news: Vec<NewFault> = Vec::new();
+    for reader in readers {
+        let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the faults failed");
+        for fault in reader.await.map_err(failed)? {
+            let index = news.len();
+            let fault = fault.map_err(|problem| problem.within(&format!("/faults/{index}")))?;
             if let Some(name) = &fault.name
                 && let Some(first) = names.insert(name.clone(), index)
             {
@@ -268,11 +291,8 @@ async fn all_understood(list: Vec<Value>) -> Result<Vec<NewFault>, Problem> {
             }
             news.push(fault);
         }
-        Ok(news)
-    };
-    let understood = tokio::task::spawn_blocking(read).await;
-    drop(waits);
-    understood.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the faults failed"))?
+    }
+    Ok(news)
 }
 
 fn created(made: &(Fault, RuleStats)) -> Response {

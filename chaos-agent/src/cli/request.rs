@@ -69,14 +69,18 @@ pub(crate) fn read(words: &[String]) -> Result<Requested, RequestError> {
     Ok(Requested { duration: holding.duration(), risk: risk(&set.rules), set })
 }
 
-/// The grammar is made once: that takes many times what reading a line does.
+/// The grammar is kept: making it takes many times what reading a line does. There are as many as were needed at once.
 fn parse(words: &[String]) -> Result<Cli, clap::Error> {
-    static GRAMMAR: OnceLock<Mutex<Grammar>> = OnceLock::new();
-    let grammar = GRAMMAR.get_or_init(|| Mutex::new(Cli::command()));
-    let mut grammar = grammar.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut matches = grammar.try_get_matches_from_mut(words)?;
-    // What reads them without taking copies them all first.
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut grammar))
+    static FREE: Mutex<Vec<Grammar>> = Mutex::new(Vec::new());
+    let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = free().pop();
+    let mut grammar = kept.unwrap_or_else(Cli::command);
+    let read = grammar.try_get_matches_from_mut(words).and_then(|mut matches| {
+        // What reads them without taking copies them all first.
+        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut grammar))
+    });
+    free().push(grammar);
+    read
 }
 
 /// What `chaos flows` lists. Enters namespaces: not for a thread that others wait for.

@@ -38,10 +38,18 @@ struct Followed {
 /// What a rule wants to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Role {
-    /// Where it is.
+    /// Where it is: the target of a rule without a peer. To list addresses and sockets for thousands takes long.
+    Place,
+    /// And how its peer sees it.
     Target,
-    /// Its addresses and ports, too.
+    /// And when that changes.
     Peer,
+}
+
+impl Role {
+    const fn of_target(spec: &RuleSpec) -> Self {
+        if spec.peer.is_some() { Self::Target } else { Self::Place }
+    }
 }
 
 impl Targets {
@@ -57,7 +65,7 @@ impl Targets {
     /// # Errors
     /// Its target or its peer is not there.
     pub(super) fn find(&mut self, spec: &RuleSpec) -> Result<Now, EngineError> {
-        let target = self.look(&spec.target, Role::Target)?;
+        let target = self.look(&spec.target, Role::of_target(spec))?;
         let peer = spec.peer.as_ref().map(|peer| self.look(peer, Role::Peer)).transpose()?;
         Ok((target, peer))
     }
@@ -68,8 +76,11 @@ impl Targets {
         if let Some(known) = known.as_ref().filter(|known| known.is_fresh) {
             return Ok(Arc::clone(&known.now));
         }
-        let watcher = Watcher::new(target)?;
-        let watcher = if role == Role::Peer { watcher.with_identities() } else { watcher };
+        let watcher = match role {
+            Role::Place => Watcher::of_place(target)?,
+            Role::Target => Watcher::new(target)?,
+            Role::Peer => Watcher::new(target)?.with_identities(),
+        };
         let now = Arc::new(watcher.current().clone());
         let fresh = Followed { target: target.clone(), role, watcher, now: Arc::clone(&now), is_fresh: true };
         if let Some(known) = known {
@@ -93,7 +104,7 @@ impl Targets {
             found.map(|found| Arc::clone(&found.now))
         };
         let peer = spec.peer.as_ref().map(|peer| of(peer, Role::Peer));
-        Some((of(&spec.target, Role::Target)?, peer.map_or(Some(None), |peer| peer.map(Some))?))
+        Some((of(&spec.target, Role::of_target(spec))?, peer.map_or(Some(None), |peer| peer.map(Some))?))
     }
 
     /// Looks after all of them; what changed, in words.
@@ -107,7 +118,7 @@ impl Targets {
     pub(super) fn keep<'a>(&mut self, rules: impl Iterator<Item = &'a RuleSpec>) {
         let of = |spec: &'a RuleSpec| {
             let peer = spec.peer.iter().map(|peer| (Role::Peer, peer));
-            std::iter::once((Role::Target, &spec.target)).chain(peer)
+            std::iter::once((Role::of_target(spec), &spec.target)).chain(peer)
         };
         let named: HashSet<(Role, &Target)> = rules.flat_map(of).collect();
         self.followed.retain(|one| named.contains(&(one.role, &one.target)));

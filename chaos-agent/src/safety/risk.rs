@@ -21,7 +21,7 @@ use chaos_common::{
 };
 
 use crate::{
-    netns::{Netns, NetnsError, NetnsId},
+    netns::{Netns, NetnsId},
     spec::{Connections, MatchSpec, RuleSpec},
     targets::Target,
 };
@@ -66,18 +66,18 @@ pub(crate) fn is_this_host(target: &Target) -> bool {
         Target::Host => true,
         Target::Cgroup(path) => path == Path::new("/"),
         Target::Unit(name) => name == "-.slice",
-        Target::NetnsName(name) => is_ours(Netns::by_name(name)),
-        Target::Pid(pid) => is_ours(Netns::by_pid(*pid)),
+        Target::NetnsName(name) => Netns::path_of_name(name).is_ok_and(|path| is_ours(&path)),
+        Target::Pid(pid) => is_ours(Path::new(&format!("/proc/{pid}/ns/net"))),
         Target::Net(_) | Target::HostPort { .. } => false,
     }
 }
 
-/// A namespace that cannot be opened is not asked about: arming the fault will say why.
-fn is_ours(other: Result<Netns, NetnsError>) -> bool {
-    other.is_ok_and(|other| {
-        Netns::current().is_ok_and(|ours| ours == other)
-            || NetnsId::of_pid(1).is_some_and(|host| host == other.id())
-    })
+/// A namespace that cannot be looked at is not asked about: arming the fault will say why. None is opened: a set may
+/// have thousands of rules.
+fn is_ours(other: &Path) -> bool {
+    let is = |path: &str| NetnsId::of_path(Path::new(path)).ok();
+    NetnsId::of_path(other)
+        .is_ok_and(|other| [is("/proc/thread-self/ns/net"), is("/proc/1/ns/net")].contains(&Some(other)))
 }
 
 /// A whole slice, or a cgroup that holds us.

@@ -14,23 +14,30 @@ pub(super) const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Watcher {
     kind: Box<dyn Kind>,
     current: Resolved,
+    /// What is found out when it has moved.
+    depth: Depth,
     with_identities: bool,
 }
 
 impl Watcher {
     /// Finds the target and begins to follow it; [`Self::current`] is what it is now.
     pub fn new(target: &Target) -> Result<Self, TargetError> {
-        Self::of(kind_of(target)?)
+        Self::of(kind_of(target)?, Depth::Identities)
+    }
+
+    /// The same without finding out how others see it.
+    pub fn of_place(target: &Target) -> Result<Self, TargetError> {
+        Self::of(kind_of(target)?, Depth::Place)
     }
 
     /// Follows a unit in a tree of one's own.
     pub fn of_unit(finder: unit::UnitFinder, name: &str) -> Result<Self, TargetError> {
-        Self::of(Box::new(unit::Unit::new(finder, name)))
+        Self::of(Box::new(unit::Unit::new(finder, name)), Depth::Identities)
     }
 
-    fn of(mut kind: Box<dyn Kind>) -> Result<Self, TargetError> {
-        let current = kind.find(Depth::Identities)?;
-        Ok(Self { kind, current, with_identities: false })
+    fn of(mut kind: Box<dyn Kind>, depth: Depth) -> Result<Self, TargetError> {
+        let current = kind.find(depth)?;
+        Ok(Self { kind, current, depth, with_identities: false })
     }
 
     /// Also tells when only the addresses or ports change under which others see the target, as a peer
@@ -63,8 +70,8 @@ impl Watcher {
         if seen_the_same && now.same_place(&self.current) {
             return Ok(None);
         }
-        if depth == Depth::Place && !now.is_vanished() {
-            now = self.look(Depth::Identities)?;
+        if depth != self.depth && !now.is_vanished() {
+            now = self.look(self.depth)?;
         }
         self.current = now.clone();
         Ok(Some(now))
