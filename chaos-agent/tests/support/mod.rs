@@ -36,14 +36,18 @@ pub(crate) fn runner() -> PathBuf {
     runner
 }
 
-/// The example, to be given a command.
-pub(crate) fn exec(command: &[&str]) -> Command {
-    // A background job of a shell without job control is born deaf to the first two, what nohup(1) starts to the last, and
-    // so would be its children.
+/// Lets children hear what this process may have been born deaf to: a background job of a shell without job control to
+/// the first two, what nohup(1) starts to the last.
+pub(crate) fn hear_signals() {
     for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         // SAFETY: no handler.
         unsafe { set_handler(signal, SigHandler::SigDfl) }.unwrap();
     }
+}
+
+/// The example, to be given a command.
+pub(crate) fn exec(command: &[&str]) -> Command {
+    hear_signals();
     let mut exec = Command::new(runner());
     exec.args(command).stdin(Stdio::null());
     exec

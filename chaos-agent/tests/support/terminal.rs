@@ -23,6 +23,7 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a command as the leader of a session on a new terminal.
     pub(crate) fn open(mut command: Command) -> Self {
+        crate::support::hear_signals();
         let pair = nix::pty::openpty(None, None).unwrap();
         let stdio = |slave: &OwnedFd| slave.try_clone().unwrap();
         command.stdin(stdio(&pair.slave)).stdout(stdio(&pair.slave)).stderr(stdio(&pair.slave));
