@@ -68,7 +68,9 @@ impl Armed for Own {
 
     fn cause(&mut self) -> Result<Option<String>> {
         let slots = self.slots();
-        Ok(Some(self.engine.findings(&slots)?.sentence()))
+        let found = self.engine.findings(&slots)?;
+        self.engine.end_looking(&slots)?;
+        Ok(Some(found.sentence()))
     }
 
     fn told(&mut self) -> Vec<Told> {

@@ -10,8 +10,9 @@ use crate::engine::{ALARM_AFTER, SUSPECT_AFTER};
 /// How often counters are looked at for it.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Alarms raised each time: looking for a cause can take a millisecond, and changes wait.
-const AT_ONCE: usize = 16;
+/// For so long, once one is raised, more are raised each time: looking for a cause can take milliseconds, and changes
+/// wait.
+const RAISING: Duration = Duration::from_millis(10);
 
 /// How far the alarm of a fault is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +52,8 @@ impl Keeper {
             return;
         }
         let by_slot = self.stats_of_faults(&ids);
-        let (mut suspects, mut raised) = (Vec::new(), 0);
+        let (mut suspects, mut raised) = (Vec::new(), Vec::new());
+        let begun = Instant::now();
         for id in ids {
             let Some(fault) = self.book.active_mut(id) else { continue };
             let age = fault.acting_for(now);
@@ -64,10 +66,18 @@ impl Keeper {
             } else if fault.alarm == Alarm::Quiet {
                 fault.alarm = Alarm::Suspect;
                 suspects.extend_from_slice(fault.slots());
-            } else if fault.alarm == Alarm::Suspect && age >= ALARM_AFTER && raised < AT_ONCE {
-                raised += 1;
+            } else if fault.alarm == Alarm::Suspect
+                && age >= ALARM_AFTER
+                && (raised.is_empty() || begun.elapsed() < RAISING)
+            {
+                raised.extend_from_slice(fault.slots());
                 self.raise(id);
             }
+        }
+        if let Some(engine) = &mut self.engine
+            && let Err(error) = engine.end_looking(&raised)
+        {
+            tracing::debug!("what was looked for is still looked for: {error}");
         }
         if let (Some(engine), false) = (&mut self.engine, suspects.is_empty())
             && let Err(error) = engine.suspect(&suspects)
@@ -79,7 +89,7 @@ impl Keeper {
     fn raise(&mut self, id: u64) {
         let Some(fault) = self.book.active_mut(id) else { return };
         let slots = fault.slots().to_vec();
-        let Some(engine) = &mut self.engine else { return };
+        let Some(engine) = &self.engine else { return };
         let (cause, sentence) = match engine.findings(&slots) {
             Ok(found) => (serde_json::to_value(&found).unwrap_or_default(), found.sentence()),
             Err(error) => (Value::Null, format!("the cause could not be looked for: {error}")),

@@ -11,7 +11,7 @@ use std::{
 use chaos_common::abi::{Count, Direction as Way};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, active::Active, devices, rules, types::EngineError};
+use super::{Engine, active::Active, devices, place::SUSPECTS, rules, types::EngineError};
 use crate::{
     cgroup::Hierarchy,
     net::{Netlink, sockets},
@@ -107,7 +107,7 @@ impl Engine {
         let slots: BTreeSet<u32> = slots.iter().copied().collect();
         let mut held = self.held(|_| true);
         let taken: BTreeSet<u32> = held.iter().map(|(slot, _)| *slot).collect();
-        let mut free = (0..self.maps.capacity()).filter(|slot| !taken.contains(slot));
+        let mut free = (0..self.maps.capacity()).filter(|slot| !taken.contains(slot)).take(SUSPECTS);
         let mut probes = Vec::new();
         for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
             for (spec, interface) in self.suspects(active) {
@@ -124,8 +124,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What was found for the rules in these slots; ends the looking.
-    pub fn findings(&mut self, slots: &[u32]) -> Result<Unmatched, EngineError> {
+    /// What was found for the rules in these slots; [`Engine::end_looking`] comes next.
+    pub fn findings(&self, slots: &[u32]) -> Result<Unmatched, EngineError> {
         let mut found = None;
         for probe in self.probes.iter().filter(|probe| slots.contains(&probe.of)) {
             let mut packets = 0;
@@ -142,11 +142,19 @@ impl Engine {
                 });
             }
         }
-        if self.probes.iter().any(|probe| slots.contains(&probe.of)) {
-            let held = self.held(|probe| !slots.contains(&probe.of));
-            self.place(&held)?;
-        }
         Ok(found.unwrap_or_else(|| self.traffic(slots)))
+    }
+
+    /// Ends looking for what the rules in these slots may have meant.
+    ///
+    /// # Errors
+    /// As [`Engine::place`].
+    pub fn end_looking(&mut self, slots: &[u32]) -> Result<(), EngineError> {
+        if !self.probes.iter().any(|probe| slots.contains(&probe.of)) {
+            return Ok(());
+        }
+        let held = self.held(|probe| !slots.contains(&probe.of));
+        self.place(&held)
     }
 
     /// The rules as [`Engine::place`] takes them, and of the probes those that are kept.
