@@ -1,6 +1,6 @@
 //! What the faults of a rule need of this machine, and whether it has it.
 //!
-//! Asked before every fault, so each probe is a system call or two that make nothing; `chaos doctor`
+//! Asked before a fault, at most once a second, so each probe is a system call or two that make nothing; `chaos doctor`
 //! tries the same things out in earnest.
 
 use std::{

@@ -91,7 +91,8 @@ pub(crate) fn has_cgroup(skb: Skb) -> bool {
 /// The cgroup that the hook which is running is on; none = it was not told yet.
 #[inline(always)]
 pub(crate) fn hooked() -> Option<u64> {
-    // SAFETY: aligned memory of this hook for as long as it runs; written whole by the agent, so read whole.
+    // SAFETY: aligned memory that stays until this hook has run (RCU). What the agent writes is put in its place whole
+    // (`cgroup_storage_update_elem`, kernel/bpf/local_storage.c, Linux 6.1 to 6.18).
     let id = unsafe { CHAOS_HOOKED.get_ptr_mut().read_volatile() };
     if id == 0 { None } else { Some(id) }
 }

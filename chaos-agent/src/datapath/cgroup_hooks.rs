@@ -92,7 +92,7 @@ fn load<H: Hook>(object: &Object) -> Result<Ebpf, DatapathError> {
     Ok(ebpf)
 }
 
-/// Until then the hook does nothing: the kernel makes its entry, of zeros, when it is attached.
+/// Tells a hook its cgroup. Until then it does nothing: the kernel makes its entry, of zeros, when it is attached.
 fn tell(ebpf: &mut Ebpf, key: CgroupStorageKey, id: u64) -> Result<(), DatapathError> {
     let map = ebpf.map_mut(HOOKED).ok_or_else(|| DatapathError::Object(format!("no table `{HOOKED}`")))?;
     #[expect(deprecated, reason = "what replaces it is not in Linux 6.1")]
