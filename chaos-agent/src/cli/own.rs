@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Engine, EngineError, EngineOptions, Event, RuleStats},
+    engine::{Conversations, Engine, EngineError, EngineOptions, Event, RuleStats},
     telemetry::{Names, Packet},
 };
 
@@ -68,7 +68,7 @@ impl Armed for Own {
 
     fn cause(&mut self) -> Result<Option<String>> {
         let slots = self.slots();
-        let found = self.engine.findings(&slots)?;
+        let found = self.engine.findings(&slots, &mut Conversations::default())?;
         self.engine.end_looking(&slots)?;
         Ok(Some(found.sentence()))
     }

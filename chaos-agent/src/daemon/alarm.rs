@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{book::Fault, events::Kind, keeper::Keeper, now};
-use crate::engine::{ALARM_AFTER, SUSPECT_AFTER};
+use crate::engine::{ALARM_AFTER, Conversations, SUSPECT_AFTER};
 
 /// How often counters are looked at for it.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -53,7 +53,7 @@ impl Keeper {
         }
         let by_slot = self.stats_of_faults(&ids);
         let (mut suspects, mut raised) = (Vec::new(), Vec::new());
-        let begun = Instant::now();
+        let (begun, mut conversations) = (Instant::now(), Conversations::default());
         for id in ids {
             let Some(fault) = self.book.active_mut(id) else { continue };
             let age = fault.acting_for(now);
@@ -71,7 +71,7 @@ impl Keeper {
                 && (raised.is_empty() || begun.elapsed() < RAISING)
             {
                 raised.extend_from_slice(fault.slots());
-                self.raise(id);
+                self.raise(id, &mut conversations);
             }
         }
         if let Some(engine) = &mut self.engine
@@ -86,11 +86,11 @@ impl Keeper {
         }
     }
 
-    fn raise(&mut self, id: u64) {
+    fn raise(&mut self, id: u64, among: &mut Conversations) {
         let Some(fault) = self.book.active_mut(id) else { return };
         let slots = fault.slots().to_vec();
         let Some(engine) = &self.engine else { return };
-        let (cause, sentence) = match engine.findings(&slots) {
+        let (cause, sentence) = match engine.findings(&slots, among) {
             Ok(found) => (serde_json::to_value(&found).unwrap_or_default(), found.sentence()),
             Err(error) => (Value::Null, format!("the cause could not be looked for: {error}")),
         };

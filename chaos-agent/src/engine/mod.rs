@@ -38,7 +38,7 @@ use self::{
     registry::Registration, resets::Resets, site::Site,
 };
 pub use self::{
-    probe::{ALARM_AFTER, SUSPECT_AFTER, Unmatched},
+    probe::{ALARM_AFTER, Conversations, SUSPECT_AFTER, Unmatched},
     registry::is_anybody_registered,
     stop::stop_all,
     sweep::sweep,

@@ -14,9 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{Engine, active::Active, devices, place::SUSPECTS, rules, types::EngineError};
 use crate::{
     cgroup::Hierarchy,
-    net::{Netlink, sockets},
+    net::{
+        Netlink,
+        sockets::{self, Socket},
+    },
+    netns::NetnsId,
     spec::{Direction, Limits, RuleSpec, Schedule},
-    targets::{Resolved, subtree_ids},
+    targets::{NamespaceRef, Resolved, subtree_ids},
 };
 
 /// So long after a fault could begin, and has matched nothing, it is asked what else it may have meant.
@@ -98,6 +102,35 @@ impl Probe {
     }
 }
 
+/// The connected sockets of namespaces. Each is asked once: what lists them locks the kernel's tables.
+#[derive(Debug, Default)]
+pub struct Conversations(HashMap<NetnsId, Vec<Socket>>);
+
+impl Conversations {
+    fn of(&mut self, namespace: &NamespaceRef) -> &[Socket] {
+        let list = || {
+            let listed = namespace.netns.run(|| sockets::list(&mut Netlink::sock_diag()?)).ok()?.ok();
+            listed.map(|sockets| sockets.into_iter().filter(Socket::has_peer).collect())
+        };
+        self.0.entry(namespace.netns.id()).or_insert_with(|| list().unwrap_or_default())
+    }
+
+    /// The peers of a target's sockets; what cannot be asked has none.
+    fn peers(&mut self, target: &Resolved) -> Vec<SocketAddr> {
+        let wanted = (!target.cgroups.is_empty())
+            .then(|| Hierarchy::discover().ok().map(|hierarchy| subtree_ids(&hierarchy, &target.cgroups)))
+            .flatten();
+        let is_wanted = |socket: &&Socket| {
+            wanted.as_ref().is_none_or(|ids| socket.cgroup.is_some_and(|id| ids.contains(&id)))
+        };
+        let mut peers = Vec::new();
+        for namespace in &target.namespaces {
+            peers.extend(self.of(namespace).iter().filter(is_wanted).map(|socket| socket.peer));
+        }
+        peers
+    }
+}
+
 impl Engine {
     /// Begins to look for what the rules in these slots may have meant. Changing the set ends it.
     ///
@@ -125,7 +158,7 @@ impl Engine {
     }
 
     /// What was found for the rules in these slots; [`Engine::end_looking`] comes next.
-    pub fn findings(&self, slots: &[u32]) -> Result<Unmatched, EngineError> {
+    pub fn findings(&self, slots: &[u32], among: &mut Conversations) -> Result<Unmatched, EngineError> {
         let mut found = None;
         for probe in self.probes.iter().filter(|probe| slots.contains(&probe.of)) {
             let mut packets = 0;
@@ -142,7 +175,7 @@ impl Engine {
                 });
             }
         }
-        Ok(found.unwrap_or_else(|| self.traffic(slots)))
+        Ok(found.unwrap_or_else(|| self.traffic(slots, among)))
     }
 
     /// Ends looking for what the rules in these slots may have meant.
@@ -215,32 +248,17 @@ impl Engine {
     }
 
     /// Whom the targets talk to now.
-    fn traffic(&self, slots: &[u32]) -> Unmatched {
+    fn traffic(&self, slots: &[u32], among: &mut Conversations) -> Unmatched {
         let mut all = BTreeSet::new();
         let mut connected = 0;
         for active in self.actives.iter().filter(|active| slots.contains(&active.slot)) {
-            for peer in peers(&active.target) {
+            for peer in among.peers(&active.target) {
                 connected += 1;
                 all.insert(peer);
             }
         }
         Unmatched::NoTraffic { connected, peers: all.into_iter().take(PEERS).collect() }
     }
-}
-
-/// The peers of a target's sockets; what cannot be asked has none.
-fn peers(target: &Resolved) -> Vec<SocketAddr> {
-    let wanted = (!target.cgroups.is_empty())
-        .then(|| Hierarchy::discover().ok().map(|hierarchy| subtree_ids(&hierarchy, &target.cgroups)))
-        .flatten();
-    let list = |namespace: &crate::targets::NamespaceRef| {
-        namespace.netns.run(|| sockets::list(&mut Netlink::sock_diag()?)).ok()?.ok()
-    };
-    let all = target.namespaces.iter().filter_map(list).flatten();
-    all.filter(sockets::Socket::has_peer)
-        .filter(|socket| wanted.as_ref().is_none_or(|ids| socket.cgroup.is_some_and(|id| ids.contains(&id))))
-        .map(|socket| socket.peer)
-        .collect()
 }
 
 const fn word(direction: Option<Direction>) -> &'static str {

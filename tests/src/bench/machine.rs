@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use anyhow::{Context as _, Result};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
 /// A machine, as far as figures depend on it.
@@ -51,6 +53,20 @@ impl Machine {
         let governor = governor.as_deref().unwrap_or("not told");
         format!("{cpu}, {cores} CPUs, {memory_mib} MiB{kind}, Linux {kernel}, governor {governor}")
     }
+}
+
+/// CPU time of a process so far, seconds: the 14th and 15th field of `proc_pid_stat(5)`.
+///
+/// # Errors
+/// When there is no such process.
+#[expect(clippy::cast_precision_loss, reason = "ticks stay far below 2^52")]
+pub fn cpu_s(pid: Pid) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, behind) = text.rsplit_once(')').context("stat")?;
+    let fields = behind.split_whitespace().skip(11).take(2);
+    let ticks = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
+    Ok(ticks as f64 / per_second as f64)
 }
 
 fn field(text: &str, name: &str) -> Option<String> {

@@ -11,6 +11,6 @@ pub mod rules;
 mod spread;
 
 pub use document::{Axis, Chart, Document, Point, Series, Table};
-pub use machine::Machine;
+pub use machine::{Machine, cpu_s};
 pub use options::Options;
 pub use spread::Spread;

@@ -31,6 +31,14 @@ impl Spread {
         let Self { median, low, high, .. } = self;
         format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
     }
+
+    /// One standard error of the median, if the samples are spread as by a normal distribution and do not depend on
+    /// each other: 1.253 standard deviations over the root of their number, 1.349 of which are between the quarters.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "samples are few")]
+    pub fn unsure(&self) -> f64 {
+        1.253 * (self.high - self.low) / 1.349 / (self.samples as f64).sqrt()
+    }
 }
 
 /// Between the two samples around the place.
@@ -55,5 +63,6 @@ mod tests {
         assert_eq!(spread.told(1), "3.0 (2.0–4.0)");
         assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().told(2), "1.50 (1.25–1.75)");
         assert_eq!(Spread::of(&[]), None);
+        assert!((spread.unsure() - 0.83).abs() < 0.005, "{}", spread.unsure());
     }
 }

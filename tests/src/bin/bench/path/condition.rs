@@ -1,11 +1,14 @@
 //! What is in the machine while a load runs.
 
-use std::{fmt::Write as _, fs, net::IpAddr, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use chaos_tests::{
     api::{Agent, matched},
-    bench::rules::{Rule, unmatched},
+    bench::{
+        cpu_s,
+        rules::{Rule, unmatched},
+    },
     lab::{
         netns::words,
         process::{Process, serve_command},
@@ -14,6 +17,7 @@ use chaos_tests::{
     measure::helper::at,
     skip::find_tool,
 };
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::place::{DIRECT, PROXIED, Place, port};
@@ -65,11 +69,6 @@ impl Condition {
             .then(|| "no haproxy here; the package `haproxy` has it".to_owned())
     }
 
-    /// Where the client turns to.
-    pub(super) fn to(self) -> IpAddr {
-        if self == Self::Proxy { PROXIED } else { DIRECT }
-    }
-
     /// Makes it so.
     pub(super) fn enter(self, place: &Place) -> Result<Armed> {
         let mut armed = Armed::default();
@@ -77,11 +76,11 @@ impl Condition {
             Self::Control => {}
             Self::Idle => armed.agent = Some(agent()?),
             Self::Rules => {
-                let fault = |rule: &Rule| rule.fault(&place.pair.a, &place.cgroups, false);
+                let fault = |rule: &Rule| rule.fault(&place.tried.pair.a, &place.cgroups, false);
                 armed.arm(&unmatched(RULES).iter().map(fault).collect::<Vec<_>>())?;
             }
             Self::OtherPort => {
-                let target = format!("netns:{}", place.pair.a.name());
+                let target = format!("netns:{}", place.tried.pair.a.name());
                 armed.arm(&[json!({"target": target, "faults": {"loss": "1%"}, "duration": "10m",
                     "match": {"peer_port": [OTHER_PORT]}})])?;
             }
@@ -115,6 +114,12 @@ impl Armed {
         Ok(())
     }
 
+    /// What the agent takes of a CPU from now on.
+    pub(super) fn meter(&mut self) -> Result<Option<Meter>> {
+        let pid = self.agent.as_mut().map(|agent| agent.chaos().process().pid());
+        pid.map(|pid| Ok(Meter { pid, since: Instant::now(), before: cpu_s(pid)? })).transpose()
+    }
+
     /// Takes it away; the rules must have been there to the end, and have matched nothing.
     pub(super) fn leave(self) -> Result<()> {
         if let Some(agent) = self.agent {
@@ -127,6 +132,20 @@ impl Armed {
         }
         drop(self.proxy);
         Ok(())
+    }
+}
+
+/// The CPU time of an agent.
+pub(super) struct Meter {
+    pid: Pid,
+    since: Instant,
+    before: f64,
+}
+
+impl Meter {
+    /// Percent of a CPU.
+    pub(super) fn read(self) -> Result<f64> {
+        Ok((cpu_s(self.pid)? - self.before) * 100.0 / self.since.elapsed().as_secs_f64())
     }
 }
 
@@ -151,7 +170,7 @@ impl Proxy {
         let mut command = words("haproxy -db -f");
         command.arg(&settings);
         let ready = at(PROXIED, port::HTTP);
-        let process = serve_command(&place.pair.a, place.pair.a.inside(command), ready)?;
+        let process = serve_command(&place.tried.pair.a, place.tried.pair.a.inside(command), ready)?;
         Ok(Self { _process: process, settings })
     }
 }

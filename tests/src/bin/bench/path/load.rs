@@ -15,10 +15,16 @@ use chaos_tests::{
 };
 use serde_json::Value;
 
-use super::place::{DIRECT, Place, port};
+use super::place::{DIRECT, Lane, Place, port};
 
-/// How long one sample takes.
-const TIME: Duration = Duration::from_secs(1);
+/// How long one sample takes: what differs between two is on which CPUs the programs land and what else the host does,
+/// so many short samples say more than few long ones.
+const TIME: Duration = Duration::from_millis(250);
+/// Pairs of samples in a round.
+const PAIRS: usize = 10;
+/// wrk counts in whole seconds.
+const HTTP_SECONDS: u64 = 1;
+const HTTP_PAIRS: usize = 4;
 /// How long a program may take in all.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Connections of redis-benchmark, and of wrk.
@@ -41,32 +47,44 @@ pub(super) struct Load {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Iperf { streams: u32 },
+    Iperf { streams: u32, bytes: u64 },
     Datagrams,
     Redis { requests: u64 },
     Http,
 }
 
 impl Load {
-    /// All of them; how many requests redis gets follows from how fast it is here.
+    /// All of them; how much each gets to do follows from how fast it is here.
     pub(super) fn all(place: &Place) -> Result<Vec<Self>> {
         let load = |name, unit, kind| Self { name, unit, kind };
-        let mut redis = load("redis-benchmark GET", "1/s", Kind::Redis { requests: 10_000 });
-        if redis.missing().is_none() {
-            let rate = redis.run(place, DIRECT)?.rate * TIME.as_secs_f64();
-            #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
-            let requests = rate.max(1000.0) as u64;
-            redis.kind = Kind::Redis { requests };
-        }
-        Ok(vec![
-            load("iperf3, 1 stream", "Gbit/s", Kind::Iperf { streams: 1 }),
-            load("iperf3, 8 streams", "Gbit/s", Kind::Iperf { streams: 8 }),
+        let mut loads = vec![
+            load("iperf3, 1 stream", "Gbit/s", Kind::Iperf { streams: 1, bytes: 1 << 28 }),
+            load("iperf3, 8 streams", "Gbit/s", Kind::Iperf { streams: 8, bytes: 1 << 28 }),
             load("UDP, 32 bytes", "packets/s", Kind::Datagrams),
-            redis,
+            load("redis-benchmark GET", "1/s", Kind::Redis { requests: 10_000 }),
             load("wrk, HTTP 1 KiB", "1/s", Kind::Http),
-        ])
+        ];
+        for load in &mut loads {
+            load.fit(place)?;
+        }
+        Ok(loads)
+    }
+
+    /// As much work as takes [`TIME`] here.
+    fn fit(&mut self, place: &Place) -> Result<()> {
+        if self.missing().is_some() || matches!(self.kind, Kind::Datagrams | Kind::Http) {
+            return Ok(());
+        }
+        let rate = self.run(&place.bare, DIRECT)?.rate * TIME.as_secs_f64();
+        #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
+        match &mut self.kind {
+            Kind::Iperf { bytes, .. } => *bytes = (rate * 1e9 / 8.0) as u64,
+            Kind::Redis { requests } => *requests = rate.max(1000.0) as u64,
+            Kind::Datagrams | Kind::Http => {}
+        }
+        Ok(())
     }
 
     /// Why it cannot run here, if so.
@@ -91,42 +109,46 @@ impl Load {
         if matches!(self.kind, Kind::Iperf { .. }) { 2 } else { 0 }
     }
 
-    /// One sample from the client to this address.
-    pub(super) fn run(&self, place: &Place, to: IpAddr) -> Result<Reading> {
-        let seconds = TIME.as_secs();
+    /// So many pairs of samples in a round.
+    pub(super) fn pairs(&self) -> usize {
+        if self.kind == Kind::Http { HTTP_PAIRS } else { PAIRS }
+    }
+
+    /// One sample, from the client of this lane to this address.
+    pub(super) fn run(&self, lane: &Lane, to: IpAddr) -> Result<Reading> {
         match self.kind {
-            Kind::Iperf { streams } => iperf(&client(
-                place,
+            Kind::Iperf { streams, bytes } => iperf(&client(
+                lane,
                 &format!(
-                    "iperf3 --client {to} --port {} --time {seconds} --parallel {streams} --json",
+                    "iperf3 --client {to} --port {} --bytes {bytes} --parallel {streams} --json",
                     port::IPERF
                 ),
             )?),
-            Kind::Datagrams => datagrams(place, to),
+            Kind::Datagrams => datagrams(lane, to),
             Kind::Redis { requests } => redis(&client(
-                place,
+                lane,
                 &format!(
                     "redis-benchmark -h {to} -p {} -t get -n {requests} -c {CLIENTS} --csv",
                     port::REDIS
                 ),
             )?),
             Kind::Http => http(&client(
-                place,
-                &format!("wrk -t 1 -c {CLIENTS} -d {seconds}s --latency http://{}/", at(to, port::HTTP)),
+                lane,
+                &format!("wrk -t 1 -c {CLIENTS} -d {HTTP_SECONDS}s --latency http://{}/", at(to, port::HTTP)),
             )?),
         }
     }
 }
 
 /// Runs a command in the client's namespace and returns what it printed.
-fn client(place: &Place, line: &str) -> Result<String> {
-    let mut parts = words(line).into_iter();
+fn client(lane: &Lane, command_line: &str) -> Result<String> {
+    let mut parts = words(command_line).into_iter();
     let mut command = Command::new(parts.next().context("an empty line")?);
     command.args(parts);
-    let output = process::output(place.pair.a.inside(command), LIMIT)?;
+    let output = process::output(lane.pair.a.inside(command), LIMIT)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{line}`: {} {}", errors.trim(), text.trim());
+    ensure!(output.status.success(), "`{command_line}`: {} {}", errors.trim(), text.trim());
     Ok(text)
 }
 
@@ -136,10 +158,10 @@ fn iperf(text: &str) -> Result<Reading> {
     Ok(Reading { rate: bits.with_context(|| format!("no rate: {document}"))? / 1e9, latency_us: None })
 }
 
-fn datagrams(place: &Place, to: IpAddr) -> Result<Reading> {
+fn datagrams(lane: &Lane, to: IpAddr) -> Result<Reading> {
     let to = at(to, port::UDP);
-    let receiver = flood::Receiver::start(&place.pair.b, to)?;
-    let sent = flood::send(&place.pair.a, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), to, TIME)?;
+    let receiver = flood::Receiver::start(&lane.pair.b, to)?;
+    let sent = flood::send(&lane.pair.a, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), to, TIME)?;
     let came = receiver.finish()?;
     Ok(Reading { rate: came as f64 / sent.took.as_secs_f64(), latency_us: None })
 }

@@ -34,15 +34,30 @@ pub(super) const PROXIED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The network, made ready.
 pub(super) struct Place {
-    /// The client is A, the server B.
-    pub(super) pair: Pair,
-    /// Targets that send nothing.
+    /// Here something of ours may be.
+    pub(super) tried: Lane,
+    /// Here never.
+    pub(super) bare: Lane,
+    /// Targets on the client's side of the tried lane that send nothing.
     pub(super) cgroups: Cgroups,
+}
+
+/// Two namespaces: the client is in A, the servers are in B.
+pub(super) struct Lane {
+    pub(super) pair: Pair,
     _servers: Vec<Process>,
 }
 
 impl Place {
     pub(super) fn new() -> Result<Self> {
+        let tried = Lane::new()?;
+        let cgroups = Cgroups::new(&tried.pair.a, cgroups_of(RULES))?;
+        Ok(Self { tried, bare: Lane::new()?, cgroups })
+    }
+}
+
+impl Lane {
+    fn new() -> Result<Self> {
         let pair = Pair::new()?;
         warm_up(&pair.a, DIRECT)?;
         let mut servers = Vec::new();
@@ -54,7 +69,6 @@ impl Place {
             servers.push(redis::start(&pair.b, at(DIRECT, port::REDIS), |command: Command| command)?);
         }
         http::serve(&pair.b, at(DIRECT, port::HTTP))?;
-        let cgroups = Cgroups::new(&pair.a, cgroups_of(RULES))?;
-        Ok(Self { pair, cgroups, _servers: servers })
+        Ok(Self { pair, _servers: servers })
     }
 }

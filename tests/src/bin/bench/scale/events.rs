@@ -1,7 +1,6 @@
 //! Events at full rate: what it costs to be told of every packet that a rule hits.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::Path,
@@ -17,12 +16,11 @@ use anyhow::{Context as _, Result, ensure};
 use chaos_tests::{
     api::{Agent, matched},
     bench::{
-        Axis, Chart, Document, Options, Point, Series, Spread, Table,
+        Axis, Chart, Document, Options, Point, Series, Spread, Table, cpu_s,
         lane::{Lane, PORT},
     },
     lab::process::wait_until,
 };
-use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -137,14 +135,4 @@ fn lost(agent: &Agent) -> Result<f64> {
     let text = text.as_str().context("the metrics are no text")?;
     let value = text.lines().find_map(|line| line.strip_prefix("chaos_events_lost_total "));
     value.context("no chaos_events_lost_total")?.trim().parse().context("chaos_events_lost_total")
-}
-
-/// CPU time of a process so far, seconds: the 14th and 15th field of `proc_pid_stat(5)`.
-fn cpu_s(pid: nix::unistd::Pid) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, behind) = text.rsplit_once(')').context("stat")?;
-    let fields = behind.split_whitespace().skip(11).take(2);
-    let ticks = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
-    Ok(ticks as f64 / per_second as f64)
 }
