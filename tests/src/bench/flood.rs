@@ -23,14 +23,14 @@ use nix::{
 
 use crate::lab::netns::Netns;
 
-/// Datagrams in one system call.
-const BATCH: usize = 64;
+/// Datagrams in one system call, where it is not told how many: the cheapest there are.
+pub const BATCH: usize = 64;
 /// Bytes of one: some 60 with UDP and IPv4 headers, as small as packets are.
 const PAYLOAD: [u8; 32] = [0x5a; 32];
 /// What a receiver may be behind, bytes of its buffer.
 const BUFFER: usize = 8 << 20;
-/// Time is looked at after so many batches.
-const BATCHES: usize = 16;
+/// Time is looked at after so many datagrams.
+const UNTIMED: usize = 1024;
 
 /// How many datagrams went in which time.
 #[derive(Clone, Copy, Debug)]
@@ -57,23 +57,37 @@ impl Sent {
 /// # Errors
 /// When the kernel refuses to send.
 pub fn send(netns: &Netns, from: SocketAddr, to: SocketAddr, time: Duration) -> Result<Sent> {
+    send_by(netns, from, to, time, BATCH)
+}
+
+/// The same with so many datagrams in one system call.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_by(
+    netns: &Netns,
+    from: SocketAddr,
+    to: SocketAddr,
+    time: Duration,
+    batch: usize,
+) -> Result<Sent> {
     netns.enter(|| {
         on_cpu(0)?;
         let socket = UdpSocket::bind(from).with_context(|| format!("binding {from}"))?;
         socket.connect(to).with_context(|| format!("connecting to {to}"))?;
-        pour(&socket, time)
+        pour(&socket, time, batch.clamp(1, BATCH))
     })?
 }
 
-fn pour(socket: &UdpSocket, time: Duration) -> Result<Sent> {
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-    let batch = [[IoSlice::new(&PAYLOAD)]; BATCH];
-    let nowhere = [const { None::<SockaddrStorage> }; BATCH];
+fn pour(socket: &UdpSocket, time: Duration, batch: usize) -> Result<Sent> {
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(batch, None);
+    let payloads = vec![[IoSlice::new(&PAYLOAD)]; batch];
+    let nowhere = vec![None::<SockaddrStorage>; batch];
     let (begun, ran) = (Instant::now(), own_time()?);
     let mut datagrams = 0;
     while begun.elapsed() < time {
-        for _ in 0..BATCHES {
-            let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &batch, nowhere, [], MsgFlags::empty());
+        for _ in 0..UNTIMED / batch {
+            let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &payloads, &nowhere, [], MsgFlags::empty());
             match sent {
                 Ok(results) => datagrams += results.count() as u64,
                 // Nobody listens there, the router says.

@@ -50,7 +50,7 @@ pub(super) struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Iperf { streams: u32, bytes: u64 },
-    Datagrams,
+    Datagrams { batch: usize },
     Redis { requests: u64 },
     Http,
 }
@@ -62,7 +62,8 @@ impl Load {
         let mut loads = vec![
             load("iperf3, 1 stream", "Gbit/s", Kind::Iperf { streams: 1, bytes: 1 << 28 }),
             load("iperf3, 8 streams", "Gbit/s", Kind::Iperf { streams: 8, bytes: 1 << 28 }),
-            load("UDP, 32 bytes", "packets/s", Kind::Datagrams),
+            load("UDP, 32 bytes", "packets/s", Kind::Datagrams { batch: 1 }),
+            load("UDP, 64 a call", "packets/s", Kind::Datagrams { batch: flood::BATCH }),
             load("redis-benchmark GET", "1/s", Kind::Redis { requests: 10_000 }),
             load("wrk, HTTP 1 KiB", "1/s", Kind::Http),
         ];
@@ -74,7 +75,7 @@ impl Load {
 
     /// As much work as takes [`TIME`] here.
     fn fit(&mut self, place: &Place) -> Result<()> {
-        if self.missing().is_some() || matches!(self.kind, Kind::Datagrams | Kind::Http) {
+        if self.missing().is_some() || matches!(self.kind, Kind::Datagrams { .. } | Kind::Http) {
             return Ok(());
         }
         let rate = self.run(&place.bare, DIRECT)?.rate * TIME.as_secs_f64();
@@ -82,7 +83,7 @@ impl Load {
         match &mut self.kind {
             Kind::Iperf { bytes, .. } => *bytes = (rate * 1e9 / 8.0) as u64,
             Kind::Redis { requests } => *requests = rate.max(1000.0) as u64,
-            Kind::Datagrams | Kind::Http => {}
+            Kind::Datagrams { .. } | Kind::Http => {}
         }
         Ok(())
     }
@@ -91,7 +92,7 @@ impl Load {
     pub(super) fn missing(&self) -> Option<String> {
         let tools: &[(&str, &str)] = match self.kind {
             Kind::Iperf { .. } => &[("iperf3", "iperf3")],
-            Kind::Datagrams => &[],
+            Kind::Datagrams { .. } => &[],
             Kind::Redis { .. } => &[("redis-server", "redis-server"), ("redis-benchmark", "redis-tools")],
             Kind::Http => &[("wrk", "wrk")],
         };
@@ -101,7 +102,7 @@ impl Load {
 
     /// Whether a TCP proxy can be in its path.
     pub(super) const fn is_tcp(&self) -> bool {
-        !matches!(self.kind, Kind::Datagrams)
+        !matches!(self.kind, Kind::Datagrams { .. })
     }
 
     /// Digits of its rate behind the point.
@@ -124,7 +125,7 @@ impl Load {
                     port::IPERF
                 ),
             )?),
-            Kind::Datagrams => datagrams(lane, to),
+            Kind::Datagrams { batch } => datagrams(lane, to, batch),
             Kind::Redis { requests } => redis(&client(
                 lane,
                 &format!(
@@ -158,10 +159,10 @@ fn iperf(text: &str) -> Result<Reading> {
     Ok(Reading { rate: bits.with_context(|| format!("no rate: {document}"))? / 1e9, latency_us: None })
 }
 
-fn datagrams(lane: &Lane, to: IpAddr) -> Result<Reading> {
+fn datagrams(lane: &Lane, to: IpAddr, batch: usize) -> Result<Reading> {
     let to = at(to, port::UDP);
     let receiver = flood::Receiver::start(&lane.pair.b, to)?;
-    let sent = flood::send(&lane.pair.a, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), to, TIME)?;
+    let sent = flood::send_by(&lane.pair.a, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), to, TIME, batch)?;
     let came = receiver.finish()?;
     Ok(Reading { rate: came as f64 / sent.took.as_secs_f64(), latency_us: None })
 }

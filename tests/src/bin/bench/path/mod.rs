@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Measures, and shows it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let rounds = options.rounds(6, 2);
+    let rounds = options.rounds(5, 2);
     let mut document = Document::begin("path", options, rounds);
     let place = Place::new()?;
     let loads = Load::all(&place)?;

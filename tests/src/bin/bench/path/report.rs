@@ -154,15 +154,13 @@ pub(super) fn fill(document: &mut Document, loads: &[Load], rows: &[Row]) -> Res
 }
 
 fn note(rows: &[Row]) -> String {
-    let control = rows.iter().filter(|row| row.condition == Condition::Control);
-    let unsure = control.filter_map(|row| row.ratio().map(|ratio| ratio.unsure())).fold(0.0, f64::max);
     let armed = rows.iter().filter(|row| row.condition == Condition::Rules);
     let percent: Vec<f64> = armed.flat_map(|row| row.agent_percent.iter().copied()).collect();
     let percent = Spread::of(&percent).map_or("–".to_owned(), |percent| percent.told(1));
     format!(
-        "Median of the pairs, in brackets the middle half. `direct again` has nothing of ours anywhere: how far the \
-         method can be trusted; the median itself is known to about ±{unsure:.2}. Wanted: 0.97 for whatever no rule \
-         hits. Among 1,000 rules the agent took {percent} % of one CPU meanwhile."
+        "Median of the pairs, by how much it may be off (one standard error), in brackets the middle half. \
+         `direct again` has nothing of ours anywhere: how far the method can be trusted. Wanted: 0.97 for whatever no \
+         rule hits. Among 1,000 rules the agent took {percent} % of one CPU meanwhile."
     )
 }
 
@@ -180,7 +178,10 @@ fn cell(row: &Row, ratio: Option<Spread>) -> String {
     match ratio {
         _ if row.has_failed() => "FAILED".to_owned(),
         _ if !row.is_measured() => "SKIPPED".to_owned(),
-        Some(ratio) => ratio.told(2),
+        Some(ratio) => {
+            let Spread { median, low, high, .. } = ratio;
+            format!("{median:.2} ±{:.2} ({low:.2}–{high:.2})", ratio.unsure())
+        }
         None => "–".to_owned(),
     }
 }
