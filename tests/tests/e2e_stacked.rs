@@ -60,7 +60,7 @@ fn both_ends_targeted_each_rule_judges_once() {
     let receiver = Chaos::inject(&pair.b, "--loss 0% --direction ingress --proto icmp").unwrap();
     check_ping("the other end's rule loses nothing", &pair.a, 0.2);
     receiver.stop().unwrap();
-    let receiver = Chaos::inject(&pair.b, "--loss 25% --direction ingress --proto icmp").unwrap();
+    let receiver = Chaos::inject(&pair.b, "--loss 25% --seed 5 --direction ingress --proto icmp").unwrap();
     check_ping("both ends lose", &pair.a, 1.0 - 0.8 * 0.75);
     let sent = sender.stop().unwrap();
     let counted = receiver.stop().unwrap();
@@ -75,7 +75,7 @@ fn two_rules_on_one_namespace_both_act() {
     let _alone = alone().unwrap();
     let pair = Pair::new().unwrap();
     let one = Chaos::inject(&pair.a, "--loss 20% --seed 9 --direction egress").unwrap();
-    let two = Chaos::inject(&pair.a, "--loss 25% --direction egress").unwrap();
+    let two = Chaos::inject(&pair.a, "--loss 25% --seed 5 --direction egress").unwrap();
     check_ping("two rules", &pair.a, 1.0 - 0.8 * 0.75);
     one.stop().unwrap();
     check_ping("the second alone", &pair.a, 0.25);
@@ -90,7 +90,7 @@ fn a_container_and_its_host_lose_as_the_container_alone() {
     require_root!();
     let _alone = alone().unwrap();
     let net = Contained::new().unwrap();
-    let host = Chaos::inject(&net.host, "--loss 30% --direction egress").unwrap();
+    let host = Chaos::inject(&net.host, "--loss 30% --seed 5 --direction egress").unwrap();
     check_ping("the host's rule alone", &net.container, 0.0);
     check_ping("the host itself", &net.host, 0.3);
     let container = Chaos::inject(&net.container, "--loss 20% --seed 9 --direction egress").unwrap();
@@ -128,7 +128,7 @@ fn twins_are_told_apart() {
     let twins = Twins::new().unwrap();
     let one = Chaos::inject(&twins.one.a, "--loss 20% --seed 9 --direction egress").unwrap();
     check_ping("the twin without a rule", &twins.two.a, 0.0);
-    let two = Chaos::inject(&twins.two.a, "--loss 40% --direction egress").unwrap();
+    let two = Chaos::inject(&twins.two.a, "--loss 40% --seed 5 --direction egress").unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| check_ping("one", &twins.one.a, 0.2));
         scope.spawn(|| check_ping("two", &twins.two.a, 0.4));
