@@ -21,7 +21,7 @@ const IMAGE: &str = "localhost/chaos:dev";
 const PODS: &str = include_str!("pods.yaml");
 /// A container that nobody but us knows.
 const ALONE: &str = "chaos-alone";
-/// For what takes a moment on a node. The pods of a DaemonSet that is deleted are ended by the cluster's garbage
+/// For what takes a moment on a node. The pods of a `DaemonSet` that is deleted are ended by the cluster's garbage
 /// collector, which may be half a minute late on a new cluster, and have a grace period of half a minute then.
 const PATIENCE: Duration = Duration::from_secs(120);
 
