@@ -23,7 +23,7 @@ const PODS: &str = include_str!("pods.yaml");
 const ALONE: &str = "chaos-alone";
 /// For what takes a moment on a node. The pods of a `DaemonSet` that is deleted are ended by the cluster's garbage
 /// collector, which may be half a minute late on a new cluster, and have a grace period of half a minute then.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Arguments of the half that runs as root.
 #[derive(Debug, clap::Args)]
