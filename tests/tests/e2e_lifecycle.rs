@@ -278,11 +278,13 @@ fn two_hundred_namespaces_leave_no_descriptor() {
         list().into_iter().filter(|target| target.to_string_lossy().starts_with("net:")).collect()
     };
     // Once there and back, so that everything that is opened only once is open.
+    let first = namespaces();
     let warm_up = Netns::new().unwrap();
     let process = resident(&warm_up);
-    thread::sleep(Duration::from_millis(300));
+    let patience = Duration::from_secs(10);
+    wait_until("the second namespace noticed", patience, || namespaces() != first).unwrap();
     drop((process, warm_up));
-    thread::sleep(Duration::from_millis(500));
+    wait_until("the second namespace let go", patience, || namespaces() == first).unwrap();
     let (before, held) = (list(), namespaces());
     let mut most = 0;
     for round in 0..200 {
