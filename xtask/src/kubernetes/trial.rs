@@ -226,11 +226,20 @@ impl Trial {
         path.strip_prefix(mount.trim()).map(str::to_owned).context("a path below the mount")
     }
 
-    /// No pod of the agent is there any more.
+    /// No pod of the agent is there any more, and what it ran had ended well.
     fn is_gone(&self) -> Result<()> {
-        wait("the agent's pods end", || {
-            Ok(self.cluster.kubectl("get pod --namespace chaos -o name")?.trim().is_empty())
-        })
+        let gone = wait("the agent's pods end", || {
+            let pods: Value =
+                serde_json::from_str(&self.cluster.kubectl("get pod --namespace chaos -o json")?)?;
+            let pods = pods["items"].as_array().context("a list of pods")?;
+            let ended = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["terminated"].clone();
+            let ill =
+                pods.iter().map(ended).find(|ended| ended["exitCode"].as_i64().is_some_and(|code| code != 0));
+            ensure!(ill.is_none(), "the agent did not end by its signal: {ill:?}");
+            Ok(pods.is_empty())
+        });
+        let Err(error) = gone else { return Ok(()) };
+        bail!("{error:#}\n{}", self.cluster.kubectl("describe --namespace chaos pod").unwrap_or_default())
     }
 
     fn state(&self) -> Result<Vec<String>> {
