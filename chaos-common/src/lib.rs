@@ -29,6 +29,7 @@ mod life;
 pub mod lookup;
 mod mask;
 pub mod packet;
+pub mod passed;
 #[cfg(feature = "user")]
 pub mod profile;
 pub mod protect;

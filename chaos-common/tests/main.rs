@@ -20,6 +20,7 @@ mod limits;
 mod lookup;
 mod loopback;
 mod parse;
+mod passed;
 mod profile;
 mod rate;
 mod sample;

@@ -43,7 +43,7 @@ pub(crate) fn device(ctx: &TcContext, direction: Direction) -> i32 {
             return NEXT;
         }
     }
-    if Tables::armed(skb).is_some_and(|tables| marker != 0 || !gate::lets_go(&tables, direction)) {
+    if marker != 0 || !gate::lets_go(skb, direction) {
         hand_over(ctx, if direction == Direction::Egress { places::EGRESS } else { places::INGRESS });
     }
     NEXT

@@ -30,7 +30,6 @@ use chaos_common::{abi::Direction, job::places, packet::mapped};
 /// Packets that leave a device.
 #[classifier]
 pub(crate) fn chaos_egress(ctx: TcContext) -> i32 {
-    let _ = globals::CHAOS_ABI.load();
     enter::device(&ctx, Direction::Egress)
 }
 
@@ -55,6 +54,7 @@ pub(crate) fn chaos_due(ctx: TcContext) -> i32 {
 /// Judges what the others hand over.
 #[classifier]
 pub(crate) fn chaos_core(ctx: TcContext) -> i32 {
+    let _ = globals::CHAOS_ABI.load();
     classify::judged(&ctx)
 }
 

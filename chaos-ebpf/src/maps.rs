@@ -17,6 +17,7 @@ use chaos_common::{
         glob::{PATTERNS, Pattern},
     },
     job::Job,
+    passed::WORDS,
     verdict::Verdict,
 };
 
@@ -48,6 +49,10 @@ pub(crate) static CHAOS_GATES: Array<Gate> = Array::with_max_entries(BANKS, MMAP
 /// Not 0 = an owner was booked there once, by namespace and local port. Written before [`CHAOS_OWNERS`] is.
 #[map]
 pub(crate) static CHAOS_BOOKED: Array<[u8; BOOKED]> = Array::with_max_entries(1, MMAPABLE);
+
+/// Keys of packets that the gate let go, and would again ([`chaos_common::passed`]). Written here only.
+#[map]
+pub(crate) static CHAOS_PASSED: Array<[u64; WORDS]> = Array::with_max_entries(1, 0);
 
 /// Sets of clauses, by absolute number. Written by the agent, in the bank that is not read.
 #[map]

@@ -78,6 +78,15 @@ pub(crate) fn cgroup(skb: Skb) -> u64 {
     }
 }
 
+/// What [`ancestor_cgroup`] depends on: the same word, the same cgroups.
+#[inline(always)]
+pub(crate) fn socket_word(skb: Skb) -> u64 {
+    match given() {
+        Some(input) => input.cgroups.iter().fold(0, |word: u64, id| word.rotate_left(8) ^ id),
+        None => cgroup(skb),
+    }
+}
+
 /// The packet still has the socket that sent it.
 #[inline(always)]
 pub(crate) fn has_cgroup(skb: Skb) -> bool {

@@ -37,12 +37,18 @@ pub(crate) struct Tables {
     pub(crate) bank: u32,
 }
 
+/// The bank that a generation is in.
+#[inline(always)]
+pub(crate) const fn bank(generation: u64) -> u32 {
+    generation as u32 & (BANKS - 1)
+}
+
 impl Tables {
     /// None = nothing is armed.
     #[inline(always)]
     pub(crate) fn armed(skb: Skb) -> Option<Self> {
         let generation = *CHAOS_CONTROL.get(control::GENERATION)?;
-        (generation != 0).then_some(Self { skb, bank: generation as u32 & (BANKS - 1) })
+        (generation != 0).then_some(Self { skb, bank: bank(generation) })
     }
 
     /// The deepest target cgroup that holds the packet's socket.

@@ -11,8 +11,8 @@ use chaos_tests::require_root;
 /// Instructions that the verifier may look at, all ways together (`verified_insns`), on any kernel that is
 /// supported: Linux 6.1 needs twice as many for `chaos_connect6` as 6.18, 6.12 the most for `chaos_core`.
 const BUDGETS: [(&str, u32); 11] = [
-    ("chaos_egress", 10_000),
-    ("chaos_ingress", 10_000),
+    ("chaos_egress", 20_000),
+    ("chaos_ingress", 20_000),
     ("chaos_return", 1_000),
     ("chaos_bounce", 100),
     ("chaos_core", 150_000),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
     io,
     sync::atomic::{Ordering, fence},
     thread::{self, JoinHandle},
@@ -15,6 +16,7 @@ use chaos_common::{
     },
     compile::{Prefix, Tables},
     packet::unmapped,
+    passed,
 };
 
 use super::{
@@ -49,7 +51,10 @@ impl Maps {
         self.write(bank, tables)?;
         fence(Ordering::SeqCst);
         self.written.generation = generation;
-        self.control.set(control::GENERATION as usize, generation);
+        // Keyed at random by the standard library.
+        let random = RandomState::new().hash_one(generation);
+        let word = passed::generation(u32::try_from(bank).unwrap_or(0), random, tables.header.dims);
+        self.control.set(control::GENERATION as usize, word);
         // The wait for the last readers of the bank that was read until now goes on in the
         // background, until that bank's turn to be written comes.
         self.written.readers.push_back(thread::spawn(wait_for_readers));

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use aya::maps::MapError;
 use chaos_common::{
     abi::{
-        FlowKey, Gate, GateSide, Owner, dims,
+        FlowKey, Gate, GateSide, Owner, control, dims,
         gate::{BOOKED, booked_place},
     },
     compile::Tables,
@@ -50,7 +50,12 @@ impl Maps {
     /// # Errors
     /// When the table takes no more.
     pub fn own(&mut self, key: FlowKey, owner: Owner) -> Result<(), MapError> {
-        self.booked.set_part(0, booked_place(key.netns, key.local_port), &[1u8]);
+        let place = booked_place(key.netns, key.local_port);
+        if self.booked.byte(0, place) != Some(1) {
+            self.booked.set_part(0, place, &[1u8]);
+            let next = |generation| (generation != 0).then(|| control::NEXT.wrapping_add(generation));
+            self.control.update(control::GENERATION as usize, 0, next);
+        }
         self.owners.insert(key, owner, 0)
     }
 

@@ -94,13 +94,26 @@ impl<T: Copy> Mapped<T> {
         self.atomic(index, word).map(|word| word.load(Ordering::Acquire))
     }
 
+    /// Reads one byte of an element.
+    pub(super) fn byte(&self, index: usize, offset: usize) -> Option<u8> {
+        let at = self.at(index).filter(|_| offset < size_of::<T>())?;
+        // SAFETY: inside the element, which is inside the mapping.
+        let at = unsafe { at.cast::<u8>().add(offset) };
+        // SAFETY: inside the mapping; volatile, because the kernel writes it too.
+        Some(unsafe { at.read_volatile() })
+    }
+
+    /// Changes one 64-bit word of an element in one atomic step, if `change` gives another.
+    pub(super) fn update(&self, index: usize, word: usize, change: impl FnMut(u64) -> Option<u64>) {
+        if let Some(word) = self.atomic(index, word) {
+            // An error is a word that stays as it is.
+            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        }
+    }
+
     /// Takes `n` off one 64-bit word of an element, in one atomic step, but never below 0.
     pub(super) fn subtract(&self, index: usize, word: usize, n: u64) {
-        if let Some(word) = self.atomic(index, word) {
-            let less = |value: u64| Some(value.saturating_sub(n));
-            // It always succeeds: the closure never gives up.
-            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        }
+        self.update(index, word, |value| Some(value.saturating_sub(n)));
     }
 
     /// Reads an element.

@@ -33,11 +33,12 @@ pub const PROGRAMS: [&str; 11] = [
 const NETNS: &str = "CHAOS_NETNS";
 
 /// Maps that all instances of one agent share; the rest (constants) is each instance's own.
-pub(super) const SHARED: [&str; 34] = [
+pub(super) const SHARED: [&str; 35] = [
     "CHAOS_CONTROL",
     "CHAOS_CORE",
     "CHAOS_GATES",
     "CHAOS_BOOKED",
+    "CHAOS_PASSED",
     "CHAOS_HEADERS",
     "CHAOS_SETS",
     "CHAOS_CLAUSES",

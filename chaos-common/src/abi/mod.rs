@@ -310,8 +310,15 @@ pub mod intern_flags {
 
 /// Words of the control table.
 pub mod control {
-    /// Generation: 0 = nothing is armed; its lowest bits name the bank.
+    /// Generation: 0 = nothing is armed. Its lowest bits name the bank, its highest are [`REMEMBERS`] and [`OWNED`];
+    /// those between are random, and change with each port of [`super::gate::BOOKED`] that is booked first, too.
     pub const GENERATION: u32 = 0;
+    /// Bit of the generation: what the gate lets go is remembered ([`crate::passed`]).
+    pub const REMEMBERS: u64 = 1 << 63;
+    /// Bit of the generation: what goes depends on the cgroup of the socket.
+    pub const OWNED: u64 = 1 << 62;
+    /// The next generation of the same bank.
+    pub const NEXT: u64 = super::BANKS as u64;
     /// Not 0 = stopped from outside; the agent must not arm again.
     pub const STOPPED: u32 = 1;
     /// Packets that could not be sent through the normaliser and passed untouched.

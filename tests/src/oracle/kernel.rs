@@ -13,6 +13,7 @@ use chaos_common::{
     abi::{Count, Direction, FlowKey, FlowMemory, FlowOrder, MemoryKey, TestInput},
     compile::{Tables, compile},
     job::Job,
+    passed,
     verdict::Verdict,
 };
 
@@ -60,6 +61,14 @@ struct Notes(Job);
 // SAFETY: integers only, without padding (`chaos-common/tests/layout.rs`).
 unsafe impl Pod for Notes {}
 
+/// What the gate let go.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Passed([u64; passed::WORDS]);
+
+// SAFETY: integers only.
+unsafe impl Pod for Passed {}
+
 /// The context of a test run: the first fields of `struct __sk_buff` up to `ifindex`, the others
 /// zero (`include/uapi/linux/bpf.h`; 192 bytes in Linux 6.18, a shorter one is filled with zeros).
 const CONTEXT_BYTES: usize = 192;
@@ -74,6 +83,7 @@ pub struct KernelSide {
     notes: PerCpuArray<MapData, Notes>,
     orders: HashMap<MapData, FlowKey, Order>,
     memories: HashMap<MapData, Remembered, Memory>,
+    passed: Array<MapData, Passed>,
     slots: Vec<u32>,
 }
 
@@ -110,9 +120,10 @@ impl KernelSide {
         let notes = PerCpuArray::try_from(ebpf.take_map("CHAOS_JOB").context("no map CHAOS_JOB")?)?;
         let orders = HashMap::try_from(ebpf.take_map("CHAOS_ORDER").context("no map CHAOS_ORDER")?)?;
         let memories = HashMap::try_from(ebpf.take_map("CHAOS_MEMORY").context("no map CHAOS_MEMORY")?)?;
+        let passed = Array::try_from(ebpf.take_map("CHAOS_PASSED").context("no map CHAOS_PASSED")?)?;
         stay_on_one_cpu()?;
         let input = Array::try_from(input)?;
-        Ok(Self { netns, ebpf, maps, input, notes, orders, memories, slots: Vec::new() })
+        Ok(Self { netns, ebpf, maps, input, notes, orders, memories, passed, slots: Vec::new() })
     }
 
     /// Puts tables in force; every state begins anew with this lease, owners and flows are forgotten.
@@ -141,6 +152,15 @@ impl KernelSide {
         self.maps.write_dists();
         self.maps.swap(tables)?;
         Ok(())
+    }
+
+    /// Packets that the gate let go and that no other has taken the place of, of all sets together.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn remembered(&self) -> Result<usize> {
+        let Passed(words) = self.passed.get(&0, 0)?;
+        Ok(words.iter().filter(|word| **word != 0).count())
     }
 
     /// Judges one packet; what became of it, and its bytes afterwards.
